@@ -1,0 +1,18 @@
+# Everything Evently needs is installed by what these call; `make up` is all there is to do on a fresh machine.
+
+.PHONY: up test check
+
+up:
+	cargo build --locked --profile up
+	exec target/up/evently up
+
+test:
+	cargo test --locked --workspace --test install
+	cargo test --locked --workspace --lib --bins --tests
+
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	cargo test --locked --workspace --test dependencies
+	if command -v cargo-deny >/dev/null; then cargo deny check bans; fi

@@ -1,0 +1,122 @@
+//! Password hashes: argon2id, made and checked on a few threads with a short line before them.
+
+use std::{sync::Arc, time::Duration};
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::{Semaphore, TryAcquireError};
+
+/// How many may wait. At some 25 ms a hash, the last of them waits about as long as [`PATIENCE`].
+const LINE: usize = 512;
+/// How long one waits before the answer is "busy".
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Checked where there is no account, so that it takes as long: the parameters are `Argon2::default`'s
+/// (OWASP: 19 MiB, 2 passes, 1 lane), and no password gives this hash.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$RXZlbnRseUV2ZW50bHkhIQ$\
+    AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Too many passwords are being hashed; nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords wait to be hashed")]
+pub struct Busy;
+
+/// The threads and the line. Cheap to clone; one a process.
+#[derive(Clone)]
+pub struct Passwords {
+    /// As many permits as threads: each costs a core and 19 MiB while it works.
+    threads: Arc<Semaphore>,
+    /// Those who hash and those who wait.
+    places: Arc<Semaphore>,
+}
+
+impl Default for Passwords {
+    /// A thread for each core, 2 to 8.
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        Self::new(threads, LINE)
+    }
+}
+
+impl Passwords {
+    pub fn new(threads: usize, line: usize) -> Self {
+        Self { threads: Arc::new(Semaphore::new(threads)), places: Arc::new(Semaphore::new(threads + line)) }
+    }
+
+    /// A hash with a salt of its own, as a PHC string.
+    pub async fn hash(&self, password: SecretString) -> Result<String, Busy> {
+        self.run(move || {
+            let hash = Argon2::default().hash_password(password.expose_secret().as_bytes());
+            // Fails for passwords over 4 GiB and where the system gives no randomness, without which no
+            // session, code or key is safe either.
+            hash.expect("argon2 hashes").to_string()
+        })
+        .await
+    }
+
+    /// Whether the password gives this hash. Without one it takes the same time and is false.
+    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, Busy> {
+        self.run(move || {
+            let known = hash.is_some();
+            let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
+            let holds = PasswordHash::new(&hash).is_ok_and(|hash| {
+                Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash).is_ok()
+            });
+            known && holds
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|error| match error {
+            // The semaphores are never closed, so this is always the first.
+            TryAcquireError::NoPermits | TryAcquireError::Closed => Busy,
+        })?;
+        let thread = tokio::time::timeout(PATIENCE, Arc::clone(&self.threads).acquire_owned())
+            .await
+            .map_err(|_| Busy)?
+            .map_err(|_| Busy)?;
+        // The permits go with the work: a caller who leaves does not make room before the thread is free.
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop((thread, place));
+            result
+        });
+        done.await.map_err(|_| Busy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hash_fits_its_password_only() {
+        let passwords = Passwords::new(2, 8);
+        let hash = passwords.hash("correct-horse-battery".into()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert_eq!(passwords.verify("correct-horse-battery".into(), Some(hash.clone())).await, Ok(true));
+        assert_eq!(passwords.verify("correct-horse-batterx".into(), Some(hash)).await, Ok(false));
+        assert_eq!(passwords.verify("correct-horse-battery".into(), Some("!".into())).await, Ok(false));
+    }
+
+    #[test]
+    fn nobody_costs_what_somebody_costs() {
+        let nobody = PasswordHash::new(NOBODY).unwrap();
+        let somebody = Argon2::default().hash_password(b"x").unwrap();
+        assert_eq!(nobody.params, somebody.params);
+        assert_eq!(nobody.hash.map(|hash| hash.len()), somebody.hash.map(|hash| hash.len()));
+    }
+
+    #[tokio::test]
+    async fn a_full_line_is_busy_at_once() {
+        let passwords = Passwords::new(1, 1);
+        let attempts = (0..6).map(|_| passwords.verify("x".into(), None));
+        let results = futures::future::join_all(attempts).await;
+        assert_eq!(results.iter().filter(|result| **result == Ok(false)).count(), 2, "{results:?}");
+        assert_eq!(passwords.verify("x".into(), None).await, Ok(false), "and has room again");
+    }
+}

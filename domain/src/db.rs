@@ -1,0 +1,102 @@
+//! Connections to Postgres: one pool a process, and the embedded migrations.
+
+use std::time::Duration;
+
+use diesel_async::{
+    AsyncPgConnection,
+    pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, bb8},
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use crate::{
+    config::{ConfigError, Env},
+    fault::Fault,
+};
+
+/// Every migration, in the binary.
+pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations");
+
+/// A connection, wherever a function runs inside its caller's transaction.
+pub type Conn = AsyncPgConnection;
+
+/// A connection out of the pool; it goes back when dropped.
+pub type PooledConn = bb8::PooledConnection<'static, AsyncPgConnection>;
+
+#[derive(Clone, Debug)]
+pub struct DbConfig {
+    /// `postgres://…`, or a directory of a unix socket as `host`.
+    pub url: String,
+    /// The most connections this process opens.
+    pub max_connections: u32,
+    /// How long a caller waits for one.
+    pub checkout_timeout: Duration,
+}
+
+impl DbConfig {
+    /// Reads `DATABASE_URL` and `EVENTLY_DB_CONNECTIONS` (default 10).
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self {
+            url: env.require("DATABASE_URL")?.to_owned(),
+            max_connections: env.parse("EVENTLY_DB_CONNECTIONS", 10)?,
+            checkout_timeout: Duration::from_secs(5),
+        })
+    }
+}
+
+/// The pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pool: bb8::Pool<AsyncPgConnection>,
+}
+
+impl Db {
+    /// Builds the pool without opening a connection: a process may start before Postgres does.
+    pub fn new(config: &DbConfig) -> Self {
+        let mut manager = ManagerConfig::default();
+        manager.recycling_method = RecyclingMethod::Fast;
+        let manager =
+            AsyncDieselConnectionManager::<AsyncPgConnection>::new_with_config(config.url.as_str(), manager);
+        let pool = bb8::Pool::builder()
+            .max_size(config.max_connections)
+            .connection_timeout(config.checkout_timeout)
+            .test_on_check_out(false)
+            .build_unchecked(manager);
+        Self { pool }
+    }
+
+    /// A connection, or a transient [`Fault::Connection`] after the configured wait.
+    pub async fn conn(&self) -> Result<PooledConn, Fault> {
+        self.pool.get_owned().await.map_err(|error| Fault::Connection(error.to_string()))
+    }
+
+    /// Whether Postgres answers.
+    pub async fn ping(&self) -> Result<(), Fault> {
+        use diesel_async::RunQueryDsl;
+        diesel::sql_query("SELECT 1").execute(&mut *self.conn().await?).await?;
+        Ok(())
+    }
+
+    /// How many connections are open, and how many of them idle.
+    pub fn state(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (state.connections, state.idle_connections)
+    }
+}
+
+/// Runs what migrations are missing, under Postgres's advisory lock, so that two may start at once. Answers the
+/// names of those it ran. Needs a multi-threaded runtime.
+pub async fn migrate(url: &str) -> Result<Vec<String>, Fault> {
+    use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl};
+    let mut conn =
+        AsyncPgConnection::establish(url).await.map_err(|error| Fault::Connection(error.to_string()))?;
+    diesel::sql_query("SELECT pg_advisory_lock(7061646501)").execute(&mut conn).await?;
+    let mut harness = AsyncMigrationHarness::new(conn);
+    let ran = tokio::task::block_in_place(|| {
+        harness
+            .run_pending_migrations(MIGRATIONS)
+            .map(|versions| versions.iter().map(ToString::to_string).collect())
+            .map_err(|error| Fault::Corrupt(format!("migration: {error}")))
+    });
+    diesel::sql_query("SELECT pg_advisory_unlock(7061646501)").execute(&mut harness.into_inner()).await?;
+    ran
+}

@@ -1,0 +1,90 @@
+-- Shared by every inventory script; the handle prepends it, after a line `local SERVER = '<run id>'`.
+--
+-- Keys of one event, all with the hash tag {event_id}:
+--   ev:{E}             hash    the inventory
+--   ev:{E}:holds       zset    hold id -> deadline (ms): every hold that is `held`
+--   ev:{E}:confirming  zset    hold id -> since (ms): every hold that is `confirming`
+--   ev:{E}:uh          hash    user -> tickets in holds of these two kinds
+--   ev:{E}:us          hash    user -> "<tickets sold>:<version>", a copy of event_buyers
+--   ev:{E}:h:<hold>    hash    one hold; has a TTL once it is over, never before
+--   ev:{E}:i:<u>:<k>   string  what an idempotency key decided
+-- Fields of ev:{E}: state (ready|rebuilding), server (run id at install), epoch, sw (second of the planned sweep);
+--   of the event, a copy of Postgres: mv version, st status, ss/se sale window (ms), lim, ttl (ms), cur;
+--   of each ticket type T, a copy of Postgres: c:T capacity, s:T sold, r:T reserved, p:T price, v:T version;
+--   and h:T, the seats in holds, which is Redis's own. Free = c - s - r - h.
+-- Fields of a hold: u user, s status, i items "T:quantity:price,…", q tickets, t total, cur, c created (ms),
+--   x deadline (ms), e ended (ms), a confirms so far, p payment "provider:token", r who waits, cs confirming since (ms).
+
+local KEEP_ENDED_MS = 600000
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Integers beyond 14 digits lose some in `..`.
+local function int(n)
+  return string.format('%.0f', n)
+end
+
+local function is_ready(ev)
+  local f = redis.call('HMGET', ev, 'state', 'server')
+  return f[1] == 'ready' and f[2] == SERVER
+end
+
+local function give_back(ev, uh, user, items, quantity)
+  for tt, q in string.gmatch(items, '([^:,]+):(%d+):') do
+    redis.call('HINCRBY', ev, 'h:' .. tt, -q)
+  end
+  if redis.call('HINCRBY', uh, user, -quantity) <= 0 then
+    redis.call('HDEL', uh, user)
+  end
+end
+
+-- Ends a hold for good; it stays readable, and blocks its own token, until nobody can bring that token any more.
+local function close(hold, status, now, deadline)
+  redis.call('HSET', hold, 's', status, 'e', now)
+  redis.call('PEXPIREAT', hold, math.max(now, tonumber(deadline)) + KEEP_ENDED_MS)
+end
+
+-- Expires up to `limit` of the holds whose deadline is not after `up_to`. Answers how many.
+local function expire(ev, holds, uh, up_to, now, limit)
+  local ids = redis.call('ZRANGEBYSCORE', holds, '-inf', up_to, 'LIMIT', 0, limit)
+  for _, id in ipairs(ids) do
+    local hold = ev .. ':h:' .. id
+    local f = redis.call('HMGET', hold, 's', 'u', 'i', 'q', 'x')
+    if f[1] == 'held' then
+      give_back(ev, uh, f[2], f[3], f[4])
+      close(hold, 'expired', now, f[5])
+    end
+    redis.call('ZREM', holds, id)
+  end
+  return #ids
+end
+
+-- Takes a row of Postgres unless a newer one is here. The same row twice is the same; an older one does nothing.
+local function apply_seats(ev, tt, capacity, sold, reserved, price, version)
+  local present = redis.call('HGET', ev, 'v:' .. tt)
+  if present and tonumber(present) > tonumber(version) then return 0 end
+  redis.call('HSET', ev, 'c:' .. tt, capacity, 's:' .. tt, sold, 'r:' .. tt, reserved, 'p:' .. tt, price, 'v:' .. tt, version)
+  redis.call('HSETNX', ev, 'h:' .. tt, 0)
+  return 1
+end
+
+local function apply_buyer(us, user, sold, version)
+  local present = redis.call('HGET', us, user)
+  if present and tonumber(string.match(present, ':(%d+)$')) > tonumber(version) then return end
+  redis.call('HSET', us, user, sold .. ':' .. version)
+end
+
+local function apply_event(ev, version, status, sales_start, sales_end, limit, ttl, currency)
+  local present = redis.call('HGET', ev, 'mv')
+  if present and tonumber(present) > tonumber(version) then return end
+  redis.call('HSET', ev, 'mv', version, 'st', status, 'ss', sales_start, 'se', sales_end, 'lim', limit, 'ttl', ttl, 'cur', currency)
+end
+
+local function free(ev, tt)
+  local f = redis.call('HMGET', ev, 'c:' .. tt, 's:' .. tt, 'r:' .. tt, 'h:' .. tt)
+  if not f[1] then return nil end
+  return f[1] - f[2] - f[3] - f[4]
+end

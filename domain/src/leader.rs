@@ -1,0 +1,30 @@
+//! Lets one process at a time do a thing, by an advisory lock of Postgres.
+
+use diesel::{QueryableByName, sql_query, sql_types};
+use diesel_async::{AsyncConnection, RunQueryDsl};
+
+use crate::{db::Db, fault::Fault};
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = sql_types::Bool)]
+    locked: bool,
+}
+
+/// Runs a future unless another process is running one under the same name; answers `None` then. The lock goes
+/// with its connection, so a leader that dies is followed at once. Takes a connection out of the pool meanwhile.
+pub async fn only_one<T: Send>(
+    db: &Db,
+    name: &str,
+    future: impl Future<Output = T> + Send,
+) -> Result<Option<T>, Fault> {
+    let mut conn = db.conn().await?;
+    conn.transaction(async |conn| {
+        let Locked { locked } = sql_query("SELECT pg_try_advisory_xact_lock(706164, hashtext($1)) AS locked")
+            .bind::<sql_types::Text, _>(name)
+            .get_result(conn)
+            .await?;
+        Ok(if locked { Some(future.await) } else { None })
+    })
+    .await
+}

@@ -1,0 +1,31 @@
+//! Evently's rules and state. Knows Postgres and Redis; knows neither HTTP nor the job runner nor mail.
+
+pub mod accounts;
+pub mod audit;
+pub mod bookings;
+pub mod clock;
+pub mod config;
+pub mod db;
+pub mod diagnosis;
+pub mod events;
+pub mod fault;
+pub mod holds;
+pub mod idempotency;
+pub mod invalid;
+pub mod inventory;
+pub mod jobs;
+pub mod leader;
+pub mod listing;
+pub mod mails;
+pub mod money;
+pub mod outbox;
+pub mod payments;
+pub mod rate_limit;
+pub mod redis_link;
+pub mod retention;
+pub mod samples;
+pub mod schema;
+pub mod statement;
+pub mod tickets;
+pub mod trace;
+pub mod venues;

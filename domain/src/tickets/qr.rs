@@ -1,0 +1,95 @@
+//! A ticket's code as a QR code: PNG for mails, which show no SVG, and SVG for browsers.
+
+use qrcode::{Color, EcLevel, QrCode, render::svg};
+
+use crate::fault::Fault;
+
+/// The quiet zone that the standard asks for, in modules.
+const QUIET_MODULES: usize = 4;
+/// The size of a module: a code of 29 modules is then 296 pixels wide, sharp on paper and on dense screens.
+const MODULE_PX: usize = 8;
+
+/// The code as an SVG document, black on white.
+pub fn svg(code: &str) -> Result<String, Fault> {
+    let module = u32::try_from(MODULE_PX).unwrap_or(u32::MAX);
+    Ok(encode(code)?.render::<svg::Color<'_>>().module_dimensions(module, module).build())
+}
+
+/// The code as a PNG image, black on white, one bit a pixel. The same code always gives the same bytes.
+pub fn png(code: &str) -> Result<Vec<u8>, Fault> {
+    let qr = encode(code)?;
+    let modules = qr.width() + 2 * QUIET_MODULES;
+    let side = modules * MODULE_PX;
+    let row_bytes = side.div_ceil(8);
+    let mut pixels = Vec::with_capacity(row_bytes * side);
+    for y in 0..modules {
+        let mut row = vec![0xff_u8; row_bytes];
+        for x in (0..side).filter(|x| is_dark(&qr, x / MODULE_PX, y)) {
+            row[x / 8] &= !(0x80 >> (x % 8));
+        }
+        for _ in 0..MODULE_PX {
+            pixels.extend_from_slice(&row);
+        }
+    }
+
+    let mut image = Vec::with_capacity(1024);
+    let side = u32::try_from(side).map_err(|_| unencodable("too large"))?;
+    let mut encoder = png::Encoder::new(&mut image, side, side);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
+    let mut writer = encoder.write_header().map_err(unencodable)?;
+    writer.write_image_data(&pixels).map_err(unencodable)?;
+    writer.finish().map_err(unencodable)?;
+    Ok(image)
+}
+
+fn encode(code: &str) -> Result<QrCode, Fault> {
+    QrCode::with_error_correction_level(code, EcLevel::M).map_err(unencodable)
+}
+
+/// Whether the module at these coordinates, the quiet zone included, is dark.
+fn is_dark(qr: &QrCode, x: usize, y: usize) -> bool {
+    let inside = QUIET_MODULES..QUIET_MODULES + qr.width();
+    inside.contains(&x) && inside.contains(&y) && qr[(x - QUIET_MODULES, y - QUIET_MODULES)] == Color::Dark
+}
+
+/// Ticket codes are short and made here, so one that does not fit was put there by foreign hands.
+fn unencodable(reason: impl std::fmt::Display) -> Fault {
+    Fault::Corrupt(format!("a ticket's code makes no QR code: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: &str = "7Q2K-9XWM-4TBD-H3VA";
+
+    #[test]
+    fn png_shows_every_module_where_it_belongs() {
+        let qr = encode(CODE).unwrap();
+        let image = png(CODE).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&image)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        let side = (qr.width() + 8) * MODULE_PX;
+        assert_eq!((info.width as usize, info.height as usize), (side, side));
+        for y in 0..side {
+            for x in 0..side {
+                let dark = pixels[y * info.line_size + x / 8] & (0x80 >> (x % 8)) == 0;
+                assert_eq!(dark, is_dark(&qr, x / MODULE_PX, y / MODULE_PX), "{x},{y}");
+            }
+        }
+    }
+
+    #[test]
+    fn images_are_the_same_every_time() {
+        assert_eq!(png(CODE).unwrap(), png(CODE).unwrap());
+        assert_eq!(svg(CODE).unwrap(), svg(CODE).unwrap());
+        assert!(svg(CODE).unwrap().starts_with("<?xml"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(png(&"x".repeat(5000)).is_err());
+    }
+}

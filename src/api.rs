@@ -1,0 +1,38 @@
+//! `evently api`: serves HTTP until it is told to stop.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use api::App;
+use domain::config::Env;
+use tokio::net::TcpListener;
+
+use crate::{shutdown, telemetry};
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(env: Env) -> anyhow::Result<()> {
+    telemetry::serve_metrics(env.parse("EVENTLY_METRICS_ADDR", telemetry::METRICS_ADDR)?)?;
+    let (app, listener) = bind(&env).await?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    api::serve(app, listener, shutdown::on_signal()?).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The application as the environment says, and the socket on which it is to be served. Port 0 picks one, which the
+/// application's links then name. Opens no connection yet: the API may start before Postgres and Redis do.
+pub async fn bind(env: &Env) -> anyhow::Result<(Arc<App>, TcpListener)> {
+    let mut app = App::from_env(env).map_err(anyhow::Error::from_boxed)?;
+    let config = &mut app.config;
+    let listener = TcpListener::bind(config.http_addr)
+        .await
+        .with_context(|| format!("EVENTLY_HTTP_ADDR: cannot listen on {}", config.http_addr))?;
+    let picked = listener.local_addr()?;
+    if config.http_addr != picked {
+        config.http_addr = picked;
+        if env.get("EVENTLY_PUBLIC_URL").is_none() {
+            config.public_url = format!("http://{picked}");
+        }
+    }
+    Ok((Arc::new(app), listener))
+}

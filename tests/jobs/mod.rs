@@ -1,0 +1,16 @@
+//! Jobs: the queue they travel in, the runtime that runs them, what each does, what it sends.
+
+mod cancel;
+mod confirm;
+mod mail_captured;
+mod mail_contents;
+mod mail_sending;
+mod payloads;
+mod probe;
+mod queue;
+mod queue_faults;
+mod queue_periodic;
+mod queue_workers;
+mod relay;
+mod shop;
+mod sweeps;

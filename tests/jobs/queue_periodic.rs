@@ -1,0 +1,118 @@
+//! What pools do over and over: again after every failure, and where it matters in one process at a time.
+
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use domain::jobs::Pool;
+use futures::FutureExt;
+use workers::{
+    JobError,
+    runtime::{Options, Periodic, PoolSpec, Report},
+};
+
+use super::probe::{Node, eventually};
+use crate::support::{database::TestDatabase, redis::TestRedis};
+
+static RUNS: AtomicUsize = AtomicUsize::new(0);
+static FULL_BATCHES: AtomicUsize = AtomicUsize::new(0);
+static EXCLUSIVE_RUNS: AtomicUsize = AtomicUsize::new(0);
+static OVERLAPS: AtomicUsize = AtomicUsize::new(0);
+/// Whether an exclusive run is under way anywhere.
+static ALONE: LazyLock<tokio::sync::Mutex<()>> = LazyLock::new(Default::default);
+
+static UNLUCKY: PoolSpec = PoolSpec {
+    pool: Pool::Upkeep,
+    concurrency: 1,
+    poll: Duration::from_millis(20),
+    jobs: &[],
+    periodics: &[
+        Periodic {
+            name: "unlucky",
+            every: Duration::from_millis(10),
+            timeout: Duration::from_millis(50),
+            exclusive: false,
+            run: |_| {
+                async {
+                    match RUNS.fetch_add(1, Ordering::SeqCst) % 4 {
+                        0 => panic!("as it must"),
+                        1 => Err(JobError::retry("as it must")),
+                        2 => std::future::pending().await,
+                        _ => Ok(Report { found: 1, fixed: 1, more: false }),
+                    }
+                }
+                .boxed()
+            },
+        },
+        Periodic {
+            name: "full",
+            every: Duration::from_hours(1),
+            timeout: Duration::from_secs(1),
+            exclusive: false,
+            run: |_| {
+                async {
+                    let runs = FULL_BATCHES.fetch_add(1, Ordering::SeqCst);
+                    Ok(Report { found: 10, fixed: 10, more: runs < 4 })
+                }
+                .boxed()
+            },
+        },
+    ],
+};
+
+static EXCLUSIVE: PoolSpec = PoolSpec {
+    pool: Pool::Upkeep,
+    concurrency: 1,
+    poll: Duration::from_millis(20),
+    jobs: &[],
+    periodics: &[Periodic {
+        name: "exclusive",
+        every: Duration::from_millis(5),
+        timeout: Duration::from_secs(5),
+        exclusive: true,
+        run: |_| {
+            async {
+                let alone = ALONE.try_lock();
+                OVERLAPS.fetch_add(usize::from(alone.is_err()), Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                EXCLUSIVE_RUNS.fetch_add(1, Ordering::SeqCst);
+                Ok(Report::default())
+            }
+            .boxed()
+        },
+    }],
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_periodic_goes_on_whatever_happens_to_it() {
+    let redis = TestRedis::start();
+    let node = Node::running(&UNLUCKY, &redis, "postgres:///nowhere", Options::default());
+    eventually("it ran on", async || RUNS.load(Ordering::SeqCst) > 8).await;
+    node.stop().await;
+    let runs = RUNS.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(RUNS.load(Ordering::SeqCst), runs);
+    // A full batch is followed by the next at once, one that is not full by the pause.
+    assert_eq!(FULL_BATCHES.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exclusive_periodic_runs_in_one_process_at_a_time() {
+    let (redis, database) = (TestRedis::start(), TestDatabase::create().await);
+    let nodes: Vec<_> =
+        (0..3).map(|_| Node::running(&EXCLUSIVE, &redis, &database.url(), Options::default())).collect();
+    eventually("it ran", async || EXCLUSIVE_RUNS.load(Ordering::SeqCst) > 10).await;
+    let runs = EXCLUSIVE_RUNS.load(Ordering::SeqCst);
+    // A leader that is killed is followed by another.
+    for node in nodes.into_iter().take(2) {
+        node.kill();
+    }
+    let last = Node::running(&EXCLUSIVE, &redis, &database.url(), Options::default());
+    eventually("it runs on", async || EXCLUSIVE_RUNS.load(Ordering::SeqCst) > runs + 3).await;
+    last.stop().await;
+    assert_eq!(OVERLAPS.load(Ordering::SeqCst), 0);
+}

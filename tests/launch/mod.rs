@@ -1,0 +1,5 @@
+//! What the private servers promise.
+
+mod doctor;
+mod roles;
+mod servers;

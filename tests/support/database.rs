@@ -1,0 +1,124 @@
+//! One Postgres a test process, one database a test.
+
+use std::{
+    sync::{LazyLock, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use evently::launch::{
+    account,
+    postgres::{Postgres, Purpose},
+};
+use tokio_postgres::{NoTls, SimpleQueryMessage};
+use uuid::Uuid;
+
+use super::children;
+
+#[expect(clippy::zombie_processes, reason = "it runs until this process ends")]
+/// The server, with every migration run in `evently`, the template of all databases.
+static SERVER: LazyLock<Postgres> = LazyLock::new(|| {
+    let account = account::for_servers().unwrap();
+    let sockets = children::root().join("pg");
+    account::private_dir(&sockets, account.as_ref()).unwrap();
+    let postgres =
+        Postgres::new(&children::root().join("postgres"), &sockets, account, Purpose::Tests).unwrap();
+    postgres.initialise().unwrap();
+    let log = std::fs::File::create(children::root().join("postgres.log")).unwrap();
+    let mut command = postgres.server();
+    command.stdout(log.try_clone().unwrap()).stderr(log);
+    children::spawn(command);
+    while !postgres.is_ready() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let url = postgres.url("evently");
+    // Migrations block a thread, which only a multi-threaded runtime can spare.
+    thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(domain::db::migrate(&url)).unwrap();
+    })
+    .join()
+    .unwrap();
+    postgres
+});
+
+/// Drops databases whose tests are over, so that a long run does not fill the disk.
+static JANITOR: LazyLock<Mutex<mpsc::Sender<String>>> = LazyLock::new(|| {
+    let (sender, names) = mpsc::channel::<String>();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for name in names {
+            runtime.block_on(run(&SERVER.url("postgres"), &format!("DROP DATABASE {name} WITH (FORCE)")));
+        }
+    });
+    Mutex::new(sender)
+});
+
+/// A migrated database that nobody else uses.
+pub struct TestDatabase {
+    name: String,
+}
+
+impl TestDatabase {
+    pub async fn create() -> Self {
+        let server = tokio::task::spawn_blocking(|| LazyLock::force(&SERVER)).await.unwrap();
+        let name = format!("test_{}", Uuid::now_v7().simple());
+        run(&server.url("postgres"), &format!("CREATE DATABASE {name} TEMPLATE evently STRATEGY FILE_COPY"))
+            .await;
+        Self { name }
+    }
+
+    /// Its `DATABASE_URL`.
+    pub fn url(&self) -> String {
+        SERVER.url(&self.name)
+    }
+
+    /// Runs statements, on a connection of their own.
+    pub async fn execute(&self, sql: &str) {
+        run(&self.url(), sql).await;
+    }
+
+    /// Ends every connection and takes no new one, as if the server were gone for this application alone.
+    pub async fn refuse(&self) {
+        let name = &self.name;
+        let postgres = SERVER.url("postgres");
+        run(&postgres, &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        run(&postgres, &end).await;
+    }
+
+    /// Takes connections again after [`TestDatabase::refuse`].
+    pub async fn accept(&self) {
+        run(&SERVER.url("postgres"), &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name)).await;
+    }
+
+    /// The rows of a query, every value as text.
+    pub async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        run(&self.url(), sql).await
+    }
+
+    /// The first value of the first row, as text; `None` when it is null or there is no row.
+    pub async fn value(&self, sql: &str) -> Option<String> {
+        self.rows(sql).await.into_iter().next()?.into_iter().next()?
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        JANITOR.lock().unwrap().send(std::mem::take(&mut self.name)).unwrap();
+    }
+}
+
+async fn run(url: &str, sql: &str) -> Vec<Vec<Option<String>>> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    drop(client);
+    connection.await.unwrap().unwrap();
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+        _ => None,
+    });
+    rows.collect()
+}

@@ -1,0 +1,13 @@
+//! A real application over a real Postgres and a real Redis for each test, and what tests ask of it.
+
+#![allow(dead_code, reason = "each test uses what it needs")]
+
+pub mod app;
+pub mod children;
+pub mod database;
+pub mod events;
+pub mod http;
+pub mod people;
+pub mod redis;
+pub mod smtp;
+pub mod workers;

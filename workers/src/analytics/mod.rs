@@ -1,0 +1,16 @@
+//! The `analytics` pool: rolls the booking log up into figures.
+
+use std::time::Duration;
+
+use domain::jobs::Pool;
+
+use crate::runtime::PoolSpec;
+
+/// Few at once: each reads much and nobody waits.
+pub static SPEC: PoolSpec = PoolSpec {
+    pool: Pool::Analytics,
+    concurrency: 4,
+    poll: Duration::from_millis(50),
+    jobs: &[],
+    periodics: &[],
+};

@@ -1,0 +1,29 @@
+//! The `confirm` pool: turns holds into bookings, captures, voids and refunds.
+
+pub mod batcher;
+mod capture_payment;
+mod confirm_booking;
+pub mod line;
+mod pay_refund;
+pub(crate) mod steps;
+mod void_payment;
+
+use std::time::Duration;
+
+use domain::jobs::{CapturePayment, ConfirmBooking, PayRefund, Pool, VoidPayment};
+
+use crate::{job, runtime::PoolSpec};
+
+/// Many at once, because jobs that arrive together commit together; polled often, because somebody waits for each.
+pub static SPEC: PoolSpec = PoolSpec {
+    pool: Pool::Confirm,
+    concurrency: 256,
+    poll: Duration::from_millis(2),
+    jobs: &[
+        job!(confirm_booking, ConfirmBooking),
+        job!(capture_payment, CapturePayment),
+        job!(void_payment, VoidPayment),
+        job!(pay_refund, PayRefund),
+    ],
+    periodics: &[],
+};
