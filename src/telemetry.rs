@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use domain::config::Env;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Layer, Registry, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A layer that a caller adds to what `init` sets up: a capture in a test.
 pub type ExtraLayer = Box<dyn Layer<Registry> + Send + Sync>;
@@ -22,11 +22,11 @@ pub struct Telemetry {
     _spans: Option<spans::Export>,
 }
 
-/// Sends logs to standard error: filtered by `EVENTLY_LOG` (default `info`), written as `EVENTLY_LOG_FORMAT`
+/// Sends logs to standard error: filtered by `EVENTLY_LOG` (a level, or `target=level` with commas between; default `info`), written as `EVENTLY_LOG_FORMAT`
 /// says (`pretty` on a terminal, else `json`). Where `OTEL_EXPORTER_OTLP_ENDPOINT` is set, spans go there. Call it
 /// once, in the runtime.
 pub fn init(env: &Env, mut extra: Vec<ExtraLayer>) -> anyhow::Result<Telemetry> {
-    let filter = EnvFilter::try_new(env.get("EVENTLY_LOG").unwrap_or("info")).context("EVENTLY_LOG")?;
+    let filter: Targets = env.get("EVENTLY_LOG").unwrap_or("info").parse().context("EVENTLY_LOG")?;
     let terminal = std::io::stderr().is_terminal();
     let pretty = match env.get("EVENTLY_LOG_FORMAT").unwrap_or(if terminal { "pretty" } else { "json" }) {
         "json" => false,

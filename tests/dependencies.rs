@@ -22,9 +22,6 @@ const RESERVED: [(&str, &[&str]); 11] = [
     ("workers", &["evently"]),
 ];
 
-/// Named for what they are or how they are used, not by their name in the code.
-const NOT_IN_CODE: [&str; 1] = ["aws-lc-rs"];
-
 fn members() -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
@@ -61,11 +58,7 @@ fn every_dependency_is_used() {
         for (dependency, dev) in dependencies(member) {
             let word = dependency.replace('-', "_");
             let used = names(&source, &word) || dev && names(&tests, &word);
-            assert!(
-                used || NOT_IN_CODE.contains(&dependency),
-                "{} names {dependency} and does not use it",
-                member["name"]
-            );
+            assert!(used, "{} names {dependency} and does not use it", member["name"]);
         }
     }
 }

@@ -43,30 +43,25 @@ impl Wire {
         Self { stream, refusal: Vec::new(), written: 0, linger: None }
     }
 
-    /// Reads away what the client is still sending, within limits: closing on it would reset the connection, and
-    /// take the answer (413, say) out of the client's hands before it was read.
+    /// Reads until the client has closed its side too, within limits: a connection closed while its client still
+    /// sends, or is about to, is reset, which takes the answer (413, say) out of the client's hands unread.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let linger = self.linger.get_or_insert_with(|| Linger {
+            bytes_left: LINGER_BYTES,
+            until: Box::pin(tokio::time::sleep(LINGER_TIME)),
+        });
         let mut space = [0; 16 * 1024];
-        loop {
+        while linger.bytes_left > 0 {
             let mut buf = ReadBuf::new(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    let linger = self.linger.get_or_insert_with(|| Linger {
-                        bytes_left: LINGER_BYTES,
-                        until: Box::pin(tokio::time::sleep(LINGER_TIME)),
-                    });
                     linger.bytes_left = linger.bytes_left.saturating_sub(buf.filled().len());
-                    if linger.bytes_left == 0 {
-                        return Poll::Ready(Ok(()));
-                    }
                 }
-                Poll::Pending => match &mut self.linger {
-                    Some(linger) => return linger.until.as_mut().poll(cx).map(Ok),
-                    None => return Poll::Ready(Ok(())),
-                },
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => break,
+                Poll::Pending => return linger.until.as_mut().poll(cx).map(Ok),
             }
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes the rest of the refusal, if there is one.

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod bookings;
 pub mod clock;
 pub mod config;
+mod crypto;
 pub mod db;
 pub mod diagnosis;
 pub mod events;

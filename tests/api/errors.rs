@@ -176,7 +176,8 @@ async fn every_row_of_the_table() {
         (
             "no card",
             app.post(&confirm, &json!({"payment": {"provider": "sandbox", "token": "4242"}}))
-                .bearer(&ada.token),
+                .bearer(&ada.token)
+                .header("prefer", "wait=30"),
             402,
             "payment-declined",
         ),

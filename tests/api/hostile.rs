@@ -125,6 +125,21 @@ async fn media_types_and_sizes() {
 }
 
 #[tokio::test]
+async fn a_refusal_reaches_a_client_that_begins_to_send_only_after_it() {
+    let app = TestApp::start().await;
+    let mut stream = TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();
+    let head = "POST /v1/auth/register HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    stream.write_all(format!("{head}Content-Length: 90000\r\n\r\n").as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    // The answer is out. Had the server closed behind it, the first part would be reset and the second fail.
+    for _ in 0..2 {
+        stream.write_all(&[b' '; 45_000]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    answer(&mut stream).await.expect_problem(413, "too-large");
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let app = TestApp::start().await;
     let mut stream = TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();

@@ -1,6 +1,5 @@
 //! One-time codes sent by e-mail: six digits, ten minutes, five tries, one use, the newest only.
 
-use aws_lc_rs::{constant_time, hmac};
 use chrono::{DateTime, Utc};
 use diesel::{
     dsl::{IntervalDsl, now},
@@ -8,6 +7,7 @@ use diesel::{
     sql_types::Timestamptz,
 };
 use diesel_async::RunQueryDsl;
+use ring::hmac;
 use uuid::Uuid;
 
 use super::{User, tokens::Tokens};
@@ -100,7 +100,7 @@ pub(super) async fn redeem(
         .await
         .optional()?;
     let Some((id, expected)) = tried else { return Ok(false) };
-    if constant_time::verify_slices_are_equal(&expected, &hash(tokens, user_id, purpose, code)).is_err() {
+    if hmac::verify(&key(tokens), &message(user_id, purpose, code), &expected).is_err() {
         return Ok(false);
     }
     diesel::update(email_codes::table.find(id)).set(email_codes::used_at.eq(now)).execute(conn).await?;
@@ -108,6 +108,13 @@ pub(super) async fn redeem(
 }
 
 fn hash(tokens: &Tokens, user_id: Uuid, purpose: Purpose, code: &str) -> Vec<u8> {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &tokens.code_key());
-    hmac::sign(&key, format!("{}:{user_id}:{code}", purpose.name()).as_bytes()).as_ref().to_vec()
+    hmac::sign(&key(tokens), &message(user_id, purpose, code)).as_ref().to_vec()
+}
+
+fn key(tokens: &Tokens) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, &tokens.code_key())
+}
+
+fn message(user_id: Uuid, purpose: Purpose, code: &str) -> Vec<u8> {
+    format!("{}:{user_id}:{code}", purpose.name()).into_bytes()
 }

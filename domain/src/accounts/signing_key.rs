@@ -3,23 +3,27 @@
 use std::{
     fs,
     io::{self, Write},
+    ops::Range,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::{
-    encoding::{AsBigEndian, Curve25519SeedBin},
-    hmac,
-    signature::{Ed25519KeyPair, KeyPair},
-};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use ring::{
+    hmac,
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair},
 };
 use sha2::{Digest, Sha256};
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
+
+/// Where the seed stands in the DER of every Ed25519 key: what comes before it has a fixed length (RFC 8410).
+const SEED: Range<usize> = 16..48;
 
 /// The key could not be read, made or understood.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +37,8 @@ pub enum KeyError {
     Crypto,
 }
 
-impl From<aws_lc_rs::error::Unspecified> for KeyError {
-    fn from(_: aws_lc_rs::error::Unspecified) -> Self {
+impl From<ring::error::Unspecified> for KeyError {
+    fn from(_: ring::error::Unspecified) -> Self {
         Self::Crypto
     }
 }
@@ -73,11 +77,13 @@ impl SigningKey {
             .map(|(body, _)| body.split_ascii_whitespace().collect::<String>())
             .ok_or_else(|| invalid("no PRIVATE KEY block"))?;
         let pkcs8 = STANDARD.decode(body).map_err(|_| invalid("broken base64"))?;
-        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|error| invalid(&error.to_string()))?;
-        let seed: Curve25519SeedBin<'_> = pair.seed()?.as_be_bytes()?;
+        // What other tools write has no public key in it, which is no fault.
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8)
+            .map_err(|error| invalid(&error.to_string()))?;
+        let seed = pkcs8.get(SEED).ok_or_else(|| invalid("too short"))?;
         Ok(Self {
             public: pair.public_key().as_ref().to_vec(),
-            seed: hmac::Key::new(hmac::HMAC_SHA256, seed.as_ref()),
+            seed: hmac::Key::new(hmac::HMAC_SHA256, seed),
             pkcs8,
         })
     }
@@ -115,8 +121,8 @@ impl SigningKey {
 /// Writes a new key beside `path` and links it into place, which fails if somebody else was first.
 fn create(path: &Path) -> Result<(), KeyError> {
     let failed = |source| KeyError::Io { path: path.to_owned(), source };
-    let pkcs8 = Ed25519KeyPair::generate()?.to_pkcs8v1()?;
-    let pem = format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(&pkcs8));
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())?;
+    let pem = format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(pkcs8));
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     }

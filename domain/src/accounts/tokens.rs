@@ -14,7 +14,7 @@ use super::{
     amendments::Amendments,
     signing_key::{KeyError, SigningKey},
 };
-use crate::clock;
+use crate::{clock, crypto};
 
 /// Who signs; the same wherever Evently is reached.
 pub const ISSUER: &str = "evently";
@@ -115,6 +115,7 @@ pub struct Tokens {
 impl Tokens {
     /// With the key of this file, which is made when it is missing.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
+        crypto::install();
         let key = SigningKey::load_or_create(path)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(key.id());

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{HeldItem, Hold, HoldStatus, decode_items, encode_items};
+use crate::crypto;
 
 const AUDIENCE: &str = "evently-hold";
 
@@ -57,6 +58,7 @@ pub struct HoldTokens {
 impl HoldTokens {
     /// `key` is derived from the signing key, for this purpose alone.
     pub fn new(key: &[u8; 32]) -> Self {
+        crypto::install();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["aud"]);
