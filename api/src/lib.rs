@@ -5,6 +5,7 @@ pub mod config;
 pub mod error;
 pub mod extract;
 pub mod keyed;
+mod leftover;
 pub mod limits;
 pub mod listing;
 pub mod middleware;

@@ -2,7 +2,12 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo};
+use axum::{
+    Router,
+    extract::ConnectInfo,
+    http::{HeaderValue, header},
+};
+use futures::future::BoxFuture;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -13,14 +18,24 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-use crate::{App, router, wire::Wire};
+use crate::{App, leftover::Leftover, router, wire::Wire};
 
 /// What hyper may buffer of one connection: the head's limits in `middleware` lie below it.
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Serves until `shutdown` is cancelled. Then `/readyz` turns false, requests are taken for the configured drain
 /// time more, and running ones get their time to finish before what is left is cut off.
-pub async fn serve(app: Arc<App>, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
+///
+/// Boxed so that it is compiled here, with this crate's optimisation, rather than where it is awaited.
+pub fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> BoxFuture<'static, io::Result<()>> {
+    Box::pin(run(app, listener, shutdown))
+}
+
+async fn run(app: Arc<App>, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
     let limits = app.config.http.clone();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(BUFFER_BYTES);
@@ -88,10 +103,20 @@ impl Server {
         }
         let router = self.router.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let mut request = request.map(Body::new);
+            let leftover = Leftover::default();
+            let expects = request.headers().contains_key(header::EXPECT);
+            let mut request = leftover.lend(request);
             request.extensions_mut().insert(ConnectInfo(peer));
             let mut router = router.clone();
-            async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
+            async move {
+                let mut answer = router.call(request).await.unwrap_or_else(|never| match never {});
+                // Whoever waits to be told to send a body is not asked for one that nobody wants.
+                let reusable = if expects { leftover.is_empty() } else { leftover.read_away().await };
+                if !reusable {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = self.http.serve_connection(TokioIo::new(Wire::new(stream)), service);
         let closing = self.closing.clone();

@@ -133,10 +133,22 @@ async fn a_refusal_reaches_a_client_that_begins_to_send_only_after_it() {
     stream.readable().await.unwrap();
     // The answer is out. Had the server closed behind it, the first part would be reset and the second fail.
     for _ in 0..2 {
-        stream.write_all(&[b' '; 45_000]).await.unwrap();
+        stream.write_all(&vec![b' '; 45_000]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    answer(&mut stream).await.expect_problem(413, "too-large");
+    let refusal = answer(&mut stream).await;
+    refusal.expect_problem(413, "too-large");
+    assert!(refusal.head.contains("connection: close"), "{}", refusal.head);
+}
+
+#[tokio::test]
+async fn a_short_body_that_nobody_wants_costs_no_connection() {
+    let app = TestApp::start().await;
+    let refused = "POST /v1/auth/register HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nContent-Length: 5\r\n\r\n1,2,3";
+    let both = send(&app, &[refused.as_bytes(), &get(b"/livez")].concat()).await;
+    assert_eq!(both.status, 415, "{}", both.head);
+    assert!(!both.head.contains("connection: close"), "{}", both.head);
+    assert!(String::from_utf8_lossy(&both.body).contains("HTTP/1.1 200"), "no second answer");
 }
 
 #[tokio::test]

@@ -36,14 +36,17 @@ pub enum RunError {
 /// Runs pools in this process until `shutdown`; then jobs have 12 s to end before they are handed back. Fails
 /// when a pool cannot be kept running, after handing back what the others were doing. `concurrency` replaces
 /// that of every pool.
-pub async fn run(
+///
+/// Boxed so that it is compiled here, with this crate's optimisation, rather than where it is awaited.
+pub fn run(
     pools: &[Pool],
     ctx: Context,
     concurrency: Option<usize>,
     shutdown: CancellationToken,
-) -> Result<(), RunError> {
+) -> BoxFuture<'static, Result<(), RunError>> {
     let specs: Vec<_> = pools.iter().map(|pool| spec(*pool)).collect();
-    run_specs(&specs, ctx, Options { concurrency, ..Options::default() }, shutdown).await
+    let options = Options { concurrency, ..Options::default() };
+    Box::pin(async move { run_specs(&specs, ctx, options, shutdown).await })
 }
 
 /// What may differ between two runs of the same pools.
