@@ -50,6 +50,29 @@ async fn a_hold_token_is_honoured_after_redis_lost_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_booked_is_confirmed_again_although_redis_lost_it_and_all_is_sold() {
+    let app = TestApp::start().await;
+    let _workers = app.work();
+    let (event, ada, eve) = (app.event(2).await, app.user("ada").await, app.user("eve").await);
+    let other = app.event(2).await;
+    let held = hold(&app, &event, &ada, "k", 2).await;
+    let booking = app.post(&confirm_path(&event, &held), &pay("tok_ok")).bearer(&ada.token).await.expect(201);
+    app.rest().await;
+    flush(&app).await;
+    // No seat is left for its token to take, and without one there is nothing to go by but the booking.
+    for body in [pay_with("tok_ok", &held), pay("tok_ok")] {
+        let again = app.post(&confirm_path(&event, &held), &body).bearer(&ada.token).await.expect(201);
+        assert_eq!(again["reference"], booking["reference"]);
+    }
+    for (event, buyer) in [(&event, &eve), (&other, &ada)] {
+        let foreign = app.post(&confirm_path(event, &held), &pay("tok_ok")).bearer(&buyer.token).await;
+        foreign.expect_problem(404, "not-found");
+    }
+    app.rest().await;
+    assert_at_rest(&app, &event, 2, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_confirm_that_redis_loses_under_way_is_completed_with_the_token() {
     let app = TestApp::start().await;
     let (event, ada) = (app.event(2).await, app.user("ada").await);

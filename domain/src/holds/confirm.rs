@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{Hold, HoldClaims, HoldStatus, encode_items, parse_read, read_call};
 use crate::{
+    bookings::{self, BookingStatus},
     db::Db,
     fault::Fault,
     inventory::{BuyerSnapshot, Call, Inventory, Keys, Reply, Script, SeatSnapshot, SyncError, ensure_ready},
@@ -81,7 +82,7 @@ pub async fn begin_confirm(
         .query_async(&mut inventory.connection())
         .await
         .map_err(Fault::from)?;
-    match begin_once(inventory, request).await {
+    let begun = match begin_once(inventory, request).await {
         Err(BeginConfirmError::Rebuilding) => {
             ensure_ready(inventory, db, request.event_id).await.map_err(|error| match error {
                 SyncError::UnknownEvent => BeginConfirmError::NotFound,
@@ -91,7 +92,24 @@ pub async fn begin_confirm(
             begin_once(inventory, request).await
         }
         other => other,
+    };
+    match begun {
+        // What Redis lost, or has forgotten since, may be a booking: then its deadline and the seats that are left
+        // say nothing.
+        Err(
+            BeginConfirmError::NotFound
+            | BeginConfirmError::Expired
+            | BeginConfirmError::SoldOut
+            | BeginConfirmError::SaleClosed,
+        ) if is_booked(db, request).await? => Ok(ConfirmStart::Confirmed),
+        other => other,
     }
+}
+
+async fn is_booked(db: &Db, request: &BeginConfirm) -> Result<bool, Fault> {
+    let kept = bookings::read(&mut *db.conn().await?, request.hold_id, Some(request.user_id)).await?;
+    let booking = kept.map(|kept| kept.booking).filter(|booking| booking.event_id == request.event_id);
+    Ok(booking.is_some_and(|booking| booking.status != BookingStatus::Failed))
 }
 
 async fn begin_once(
