@@ -1,6 +1,6 @@
 # Everything Evently needs is installed by what these call; `make up` is all there is to do on a fresh machine.
 
-.PHONY: up test check
+.PHONY: up test chaos check
 
 up:
 	cargo build --locked --profile up
@@ -9,6 +9,10 @@ up:
 test:
 	cargo test --locked --workspace --test install
 	cargo test --locked --workspace --lib --bins --tests
+
+# make chaos SECONDS=60 SEED=7: what the seed plans, at length. Without a seed it draws one and prints it.
+chaos:
+	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) cargo test --locked --workspace --test main chaos::at_length -- --ignored --exact --nocapture
 
 check:
 	cargo fmt --all --check

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's unwrap is an assertion")]
 
 mod api;
+mod chaos;
 mod domain;
 mod flows;
 mod jobs;

@@ -3,45 +3,15 @@
 use std::{
     sync::{LazyLock, Mutex, mpsc},
     thread,
-    time::Duration,
 };
 
-use evently::launch::{
-    account,
-    postgres::{Postgres, Purpose},
-};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 
-use super::children;
+use super::postgres::TestPostgres;
 
-#[expect(clippy::zombie_processes, reason = "it runs until this process ends")]
-/// The server, with every migration run in `evently`, the template of all databases.
-static SERVER: LazyLock<Postgres> = LazyLock::new(|| {
-    let account = account::for_servers().unwrap();
-    let sockets = children::root().join("pg");
-    account::private_dir(&sockets, account.as_ref()).unwrap();
-    let postgres =
-        Postgres::new(&children::root().join("postgres"), &sockets, account, Purpose::Tests).unwrap();
-    postgres.initialise().unwrap();
-    let log = std::fs::File::create(children::root().join("postgres.log")).unwrap();
-    let mut command = postgres.server();
-    command.stdout(log.try_clone().unwrap()).stderr(log);
-    children::spawn(command);
-    while !postgres.is_ready() {
-        thread::sleep(Duration::from_millis(10));
-    }
-    let url = postgres.url("evently");
-    // Migrations block a thread, which only a multi-threaded runtime can spare.
-    thread::spawn(move || {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(domain::db::migrate(&url)).unwrap();
-    })
-    .join()
-    .unwrap();
-    postgres
-});
+/// The server, with every migration run in `evently`, the template of all databases. It runs until this process ends.
+static SERVER: LazyLock<TestPostgres> = LazyLock::new(|| TestPostgres::start("postgres"));
 
 /// Drops databases whose tests are over, so that a long run does not fill the disk.
 static JANITOR: LazyLock<Mutex<mpsc::Sender<String>>> = LazyLock::new(|| {
@@ -110,7 +80,8 @@ impl Drop for TestDatabase {
     }
 }
 
-async fn run(url: &str, sql: &str) -> Vec<Vec<Option<String>>> {
+/// Runs statements on a connection of their own; the rows, every value as text.
+pub async fn run(url: &str, sql: &str) -> Vec<Vec<Option<String>>> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use evently::launch::{account, redis::Redis};
+use evently::launch::{
+    account,
+    redis::{Redis, STOP},
+};
+use rustix::process::{Pid, kill_process};
 use uuid::Uuid;
 
 use super::children;
@@ -49,7 +53,12 @@ impl TestRedis {
     }
 
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
-        redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+        // A server on a busy machine is slow, not down.
+        let patient = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(30)))
+            .set_response_timeout(Some(Duration::from_secs(30)));
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_multiplexed_async_connection_with_config(&patient).await.unwrap()
     }
 
     /// Ends it as a power cut would.
@@ -58,7 +67,13 @@ impl TestRedis {
         self.process.wait().unwrap();
     }
 
-    /// Starts it again after [`TestRedis::kill`].
+    /// Ends it in good order.
+    pub fn stop(&mut self) {
+        kill_process(Pid::from_child(&self.process), STOP).unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again after [`TestRedis::kill`] or [`TestRedis::stop`].
     pub fn restart(&mut self) {
         self.process = launch(&self.server);
     }

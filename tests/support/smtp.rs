@@ -79,6 +79,16 @@ impl SmtpSink {
         self.state.lock().unwrap().next.push_back(how);
     }
 
+    /// Treats every mail well from now on.
+    pub fn behave(&self) {
+        self.state.lock().unwrap().next.clear();
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What arrived, in order.
     pub fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
@@ -163,13 +173,18 @@ async fn talk(stream: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<()
     }
 }
 
-/// A mail up to its final dot.
+/// A mail up to its final dot. One that is cut off before is none.
 async fn body(stream: &mut BufReader<TcpStream>) -> std::io::Result<String> {
     let mut raw = String::new();
     let mut line = String::new();
-    while stream.read_line(&mut line).await? > 0 && line != ".\r\n" {
-        raw.push_str(line.strip_prefix('.').unwrap_or(&line));
+    loop {
         line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if line == ".\r\n" {
+            return Ok(raw);
+        }
+        raw.push_str(line.strip_prefix('.').unwrap_or(&line));
     }
-    Ok(raw)
 }
