@@ -15,9 +15,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{
-    clock, db::Conn, fault::Fault, jobs::Job, schema::outbox, statement::prepared, trace::TraceContext,
-};
+use crate::{db::Conn, fault::Fault, jobs::Job, schema::outbox, statement::prepared, trace::TraceContext};
 
 /// What was enqueued before this, and is neither done nor dead, is enqueued again.
 const OVERDUE: &str = "now() - interval '60 seconds'";
@@ -35,7 +33,6 @@ pub struct OutboxEntry {
     job_key: String,
     payload: Value,
     traceparent: Option<String>,
-    run_at: DateTime<Utc>,
 }
 
 impl OutboxEntry {
@@ -51,7 +48,6 @@ impl OutboxEntry {
             // A payload is a struct of ids, which always has a JSON form.
             payload: serde_json::to_value(job).expect("payloads serialise"),
             traceparent: TraceContext::current().map(|context| context.to_string()),
-            run_at: clock::now(),
         }
     }
 
@@ -62,7 +58,8 @@ impl OutboxEntry {
     }
 }
 
-/// Records entries; call it inside the transaction that causes them. Safe to repeat.
+/// Records entries, due at once by Postgres's clock: this process's may be wrong. Call it inside the transaction that
+/// causes them. Safe to repeat.
 pub async fn record(conn: &mut Conn, entries: &[OutboxEntry]) -> Result<(), Fault> {
     if entries.is_empty() {
         return Ok(());
@@ -70,9 +67,9 @@ pub async fn record(conn: &mut Conn, entries: &[OutboxEntry]) -> Result<(), Faul
     let column = entries.iter();
     prepared(
         sql_query(
-            "INSERT INTO outbox (id, cause, pool, job, job_key, payload, traceparent, run_at)
+            "INSERT INTO outbox (id, cause, pool, job, job_key, payload, traceparent)
              SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[],
-                                  $7::text[], $8::timestamptz[])
+                                  $7::text[])
              ON CONFLICT DO NOTHING",
         )
         .bind::<Array<SqlUuid>, _>(column.clone().map(|entry| entry.id).collect::<Vec<_>>())
@@ -82,9 +79,8 @@ pub async fn record(conn: &mut Conn, entries: &[OutboxEntry]) -> Result<(), Faul
         .bind::<Array<Text>, _>(column.clone().map(|entry| entry.job_key.as_str()).collect::<Vec<_>>())
         .bind::<Array<Jsonb>, _>(column.clone().map(|entry| &entry.payload).collect::<Vec<_>>())
         .bind::<Array<Nullable<Text>>, _>(
-            column.clone().map(|entry| entry.traceparent.as_deref()).collect::<Vec<_>>(),
-        )
-        .bind::<Array<Timestamptz>, _>(column.map(|entry| entry.run_at).collect::<Vec<_>>()),
+            column.map(|entry| entry.traceparent.as_deref()).collect::<Vec<_>>(),
+        ),
     )
     .execute(conn)
     .await?;
