@@ -9,6 +9,7 @@ use domain::{
     db::{Db, DbConfig},
     jobs::Pool,
     outbox,
+    payments::reconcile,
 };
 use queue::{Discarded, JobDetail, JobStatus, PoolStats, Queue, QueueConfig, Retried};
 use serde_json::json;
@@ -59,6 +60,12 @@ pub enum JobsCommand {
     Resume { pool: Pool },
     /// Count every pool's jobs and show its workers.
     Stats,
+    /// Show payments that are orphaned, where the provider's books and ours differ, and what has not come to rest.
+    Payments {
+        /// The most to show, up to 1000.
+        #[arg(long, default_value_t = 50)]
+        limit: u16,
+    },
 }
 
 /// Does what was asked and prints what came of it.
@@ -101,6 +108,7 @@ pub async fn run(args: JobsArgs, env: &Env) -> anyhow::Result<()> {
             Discarded::Running => bail!("{id} runs at this moment; try again when it does not"),
             Discarded::Unknown => bail!("no job has the id {id}"),
         },
+        JobsCommand::Payments { limit } => payments(env, limit, args.json).await?,
         JobsCommand::Pause { pool } => {
             queue.pause(pool).await?;
             said(args.json, pool.name(), "paused")
@@ -112,6 +120,38 @@ pub async fn run(args: JobsArgs, env: &Env) -> anyhow::Result<()> {
     };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;
     Ok(())
+}
+
+/// What the last reconciliation found, and how long what is open has waited.
+async fn payments(env: &Env, limit: u16, json: bool) -> anyhow::Result<String> {
+    let db = Db::new(&DbConfig::from_env(env)?);
+    let (differences, waiting) = futures::try_join!(
+        reconcile::differences(&db, i64::from(limit.min(1_000))),
+        reconcile::waiting(&db)
+    )?;
+    if json {
+        return Ok(serde_json::to_string_pretty(&json!({ "orphaned": differences, "waiting": waiting }))?);
+    }
+    let head = ["OPEN", "COUNT", "OLDEST"].map(str::to_owned);
+    let rows = waiting.iter().map(|waiting| {
+        [waiting.kind.clone(), waiting.count.to_string(), format!("{:.0} s", waiting.oldest_secs)]
+    });
+    let open = table(std::iter::once(head).chain(rows));
+    if differences.is_empty() {
+        return Ok(format!("{open}\n\nno payment is orphaned"));
+    }
+    let head = ["ORPHANED", "PROVIDER", "REFERENCE", "BOOKING", "SINCE", "WHAT"].map(str::to_owned);
+    let rows = differences.iter().map(|one| {
+        [
+            one.kind.clone(),
+            one.provider.clone(),
+            one.reference.clone().unwrap_or_else(|| one.provider_key.clone()),
+            one.booking_id.map(|id| id.to_string()).unwrap_or_default(),
+            one.found_at.format("%Y-%m-%d %H:%M:%S").to_string(),
+            one.detail.clone(),
+        ]
+    });
+    Ok(format!("{open}\n\n{}", table(std::iter::once(head).chain(rows))))
 }
 
 /// The outbox's rows of retried jobs are the relay's to care for again.

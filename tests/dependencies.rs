@@ -8,12 +8,13 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 
 /// A dependency, and the only members that may name it.
-const RESERVED: [(&str, &[&str]); 11] = [
+const RESERVED: [(&str, &[&str]); 12] = [
     ("axum", &["api"]),
     ("utoipa-axum", &["api"]),
     ("hyper", &["api"]),
     ("apalis-redis", &["queue"]),
     ("apalis", &["queue", "workers"]),
+    ("hyper-rustls", &["workers"]),
     ("lettre", &["workers"]),
     ("diesel", &["domain"]),
     ("diesel-async", &["domain"]),

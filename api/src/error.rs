@@ -97,6 +97,8 @@ codes! {
         "A body may have 64 KiB at most.",
     UriTooLong 414 "uri-too-long" "The URI is too long"
         "Path and query together may have 8 KiB at most.",
+    SignatureInvalid 400 "signature-invalid" "The signature is not valid"
+        "The message is not signed with the secret of this endpoint, or was signed more than five minutes ago.",
     UnsupportedMediaType 415 "unsupported-media-type" "The media type is not supported"
         "Send `Content-Type: application/json`.",
     ValidationFailed 422 "validation-failed" "The request is not valid"

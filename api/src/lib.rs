@@ -26,6 +26,7 @@ use domain::{
     events::Catalog,
     holds::HoldTokens,
     inventory::Inventory,
+    payments::PaymentsConfig,
     rate_limit::RateLimiter,
     redis_link::RedisLink,
 };
@@ -49,6 +50,7 @@ pub struct App {
     pub queue: Queue,
     pub accounts: Accounts,
     pub hold_tokens: HoldTokens,
+    pub payments: PaymentsConfig,
     /// What becomes of the confirms that this process began.
     pub results: Results,
     pub limiter: RateLimiter,
@@ -71,6 +73,7 @@ impl App {
             catalog: Catalog::new(db.clone(), inventory.clone(), &redis)?,
             inventory,
             queue: Queue::connect(&QueueConfig::from_env(env)?)?,
+            payments: PaymentsConfig::from_env(env)?,
             hold_tokens: HoldTokens::new(&tokens.hold_token_key()),
             accounts: Accounts::new(db.clone(), redis.connection.clone(), tokens),
             limiter,

@@ -30,6 +30,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(routes::bookings::routes())
         .merge(routes::tickets::routes())
         .merge(routes::admin_bookings::routes())
+        .merge(routes::webhooks::routes())
         .merge(routes::jwks::routes())
         .merge(routes::health::routes())
         .merge(routes::docs::routes())

@@ -130,6 +130,9 @@ jobs! {
     /// Pays a refund that is recorded and not yet done.
     PayRefund("pay_refund", Confirm, |j| j.refund_id.to_string()) { refund_id: Uuid }
 
+    /// Asks the provider how a payment stands and goes on from there: something was heard of it.
+    RefreshPayment("refresh_payment", Confirm, |j| j.payment_id.to_string()) { payment_id: Uuid }
+
     /// Cancels, refunds and mails the bookings of a cancelled event, a batch at a time, and ends its holds.
     CancelEventBookings("cancel_event_bookings", Upkeep, |j| j.event_id.to_string()) { event_id: Uuid }
 

@@ -42,6 +42,13 @@ pub enum MailContent {
     EventCancelled { booking_id: Uuid },
     /// The money is back.
     BookingRefunded { booking_id: Uuid },
+    /// A payment that the customer was sent away to approve came to nothing: what was set aside is let go.
+    PaymentVoided {
+        event: String,
+        /// Minor units.
+        amount: i64,
+        currency: String,
+    },
 }
 
 impl MailContent {
@@ -54,6 +61,7 @@ impl MailContent {
             Self::BookingCancelled { .. } => "booking_cancelled",
             Self::EventCancelled { .. } => "event_cancelled",
             Self::BookingRefunded { .. } => "booking_refunded",
+            Self::PaymentVoided { .. } => "payment_voided",
         }
     }
 }

@@ -20,16 +20,19 @@ pub enum Kept {
     RefreshTokens,
     /// Sessions, for 30 days after their end.
     Sessions,
+    /// What payment providers told us, for 30 days: they repeat themselves for three.
+    ProviderEvents,
 }
 
 impl Kept {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MailsTooLate,
         Self::Mails,
         Self::IdempotencyKeys,
         Self::EmailCodes,
         Self::RefreshTokens,
         Self::Sessions,
+        Self::ProviderEvents,
     ];
 
     const fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Kept {
             Self::EmailCodes => "email_codes",
             Self::RefreshTokens => "refresh_tokens",
             Self::Sessions => "sessions",
+            Self::ProviderEvents => "provider_events",
         }
     }
 
@@ -71,6 +75,10 @@ impl Kept {
             Self::Sessions => {
                 "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
                  WHERE least(expires_at, revoked_at) < now() - interval '30 days' LIMIT $1 FOR UPDATE SKIP LOCKED)"
+            }
+            Self::ProviderEvents => {
+                "DELETE FROM provider_events WHERE ctid = ANY(ARRAY(SELECT ctid FROM provider_events \
+                 WHERE received_at < now() - interval '30 days' LIMIT $1 FOR UPDATE SKIP LOCKED))"
             }
         }
     }

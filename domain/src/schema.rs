@@ -181,6 +181,9 @@ diesel::table! {
         refunded -> BigInt,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,
+        action -> Nullable<Jsonb>,
+        action_until -> Nullable<Timestamptz>,
+        hold -> Nullable<Jsonb>,
     }
 }
 
@@ -220,6 +223,36 @@ diesel::table! {
         reference -> Text,
         amount -> BigInt,
         created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    sandbox_faults (provider_key, operation) {
+        provider_key -> Text,
+        operation -> Text,
+        times -> Integer,
+    }
+}
+
+diesel::table! {
+    provider_events (provider, event_id) {
+        provider -> Text,
+        event_id -> Text,
+        kind -> Text,
+        received_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    payment_differences (provider, provider_key) {
+        provider -> Text,
+        provider_key -> Text,
+        kind -> Text,
+        booking_id -> Nullable<Uuid>,
+        reference -> Nullable<Text>,
+        detail -> Text,
+        found_at -> Timestamptz,
+        seen_at -> Timestamptz,
     }
 }
 
@@ -330,6 +363,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     refunds,
     sandbox_charges,
     sandbox_refunds,
+    sandbox_faults,
+    provider_events,
+    payment_differences,
     booking_log,
     audit_log,
     outbox,

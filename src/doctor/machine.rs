@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{ApiConfig, config::HttpConfig};
-use domain::{accounts::signing_key::SigningKey, config::Env};
+use domain::{accounts::signing_key::SigningKey, config::Env, payments::PaymentsConfig};
 use rustix::fs::{Access, access, statvfs};
 
 use super::Finding;
@@ -24,7 +24,26 @@ const LITTLE_MIB: u64 = 1024;
 const TOO_LITTLE_MIB: u64 = 128;
 
 pub(super) fn examine(env: &Env) -> Vec<Finding> {
-    vec![data_dir(env), signing_key(env), files(env), http_port(env), metrics_port(env)]
+    vec![data_dir(env), signing_key(env), files(env), http_port(env), metrics_port(env), payments(env)]
+}
+
+fn payments(env: &Env) -> Finding {
+    const ABOUT: &str = "payments";
+    match PaymentsConfig::from_env(env) {
+        Err(error) => Finding::problem(ABOUT, error.to_string(), "set it"),
+        Ok(PaymentsConfig { stripe: None, .. }) => {
+            let remedy = "EVENTLY_PAYMENTS=stripe to sell";
+            Finding::warning(ABOUT, "the sandbox moves no money", remedy)
+        }
+        Ok(PaymentsConfig { stripe: Some(stripe), .. }) => {
+            let says = format!("Stripe at {}", stripe.api_url);
+            if stripe.api_url.starts_with("https://") {
+                Finding::ok(ABOUT, says)
+            } else {
+                Finding::warning(ABOUT, says, "without TLS others can read the key: tests only")
+            }
+        }
+    }
 }
 
 fn data_dir(env: &Env) -> Finding {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use domain::config::Env;
+use domain::{config::Env, payments::PaymentsConfig};
 
 use super::say;
 use crate::migrate::{DEFAULT_ADMIN, DEFAULT_PASSWORD};
@@ -26,6 +26,8 @@ pub(super) struct Settings {
 impl Settings {
     /// Reads the environment and finds a free port wherever one is to be picked.
     pub(super) fn new(env: &Env, data_dir: &Path) -> anyhow::Result<Self> {
+        // Said once and before anything is started, rather than by each child.
+        PaymentsConfig::from_env(env)?;
         let http = Picked::new(env, "EVENTLY_HTTP_ADDR", ([127, 0, 0, 1], 8080).into())?;
         let metrics = Picked::new_or_any(env, "EVENTLY_METRICS_ADDR", ([127, 0, 0, 1], 9464).into())?;
         let mut beside = metrics.address;

@@ -8,7 +8,10 @@ mod expiry;
 mod export;
 mod logged;
 mod outages;
+mod payments;
+mod payments_killed;
 mod rush;
+mod stripe;
 mod traced;
 
 use std::time::Duration;

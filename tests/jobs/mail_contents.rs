@@ -284,3 +284,13 @@ fn an_unproven_address_is_told_nothing_that_a_stranger_typed() {
     let mail = mail(MailContent::VerifyEmail { code: "402917".to_owned() }, None);
     assert!(!render(&mail).unwrap().raw.contains("Lovelace"));
 }
+
+#[test]
+fn payment_voided() {
+    let content = MailContent::PaymentVoided {
+        event: "Winter Lights: Anna & Trio".to_owned(),
+        amount: 13_500,
+        currency: "EUR".to_owned(),
+    };
+    insta::assert_snapshot!(read(&mail(content, None)));
+}

@@ -6,6 +6,7 @@ mod mail_captured;
 mod mail_contents;
 mod mail_sending;
 mod payloads;
+mod payments;
 mod probe;
 mod queue;
 mod queue_faults;

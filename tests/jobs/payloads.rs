@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use domain::jobs::{
-    self, CancelEventBookings, CapturePayment, ConfirmBooking, ExpireHolds, Job, PayRefund, Pool, SendMail,
-    SyncInventory, VoidPayment,
+    self, CancelEventBookings, CapturePayment, ConfirmBooking, ExpireHolds, Job, PayRefund, Pool,
+    RefreshPayment, SendMail, SyncInventory, VoidPayment,
 };
 use queue::Envelope;
 use uuid::Uuid;
@@ -43,6 +43,11 @@ fn payloads_are_frozen() {
             &PayRefund { refund_id: A },
             "pay_refund:01930000-0000-7000-8000-00000000000a",
             r#"{"refund_id":"01930000-0000-7000-8000-00000000000a"}"#,
+        ),
+        frozen(
+            &RefreshPayment { payment_id: A },
+            "refresh_payment:01930000-0000-7000-8000-00000000000a",
+            r#"{"payment_id":"01930000-0000-7000-8000-00000000000a"}"#,
         ),
         frozen(
             &CancelEventBookings { event_id: A },

@@ -17,7 +17,7 @@ use super::shop::Shop;
 
 impl Shop {
     /// Runs a sweep once, as its pool would.
-    async fn sweep(&self, name: &str) -> Report {
+    pub async fn sweep(&self, name: &str) -> Report {
         let spec = workers::spec(Pool::Upkeep);
         let periodic = spec.periodics.iter().find(|periodic| periodic.name == name).unwrap();
         (periodic.run)(self.ctx.clone()).await.unwrap()
@@ -29,7 +29,7 @@ impl Shop {
     }
 
     /// Lets a confirm have begun ten seconds ago.
-    async fn age_confirm(&self, job: &ConfirmBooking) {
+    pub async fn age_confirm(&self, job: &ConfirmBooking) {
         let mut redis = self.sale.redis.connect().await;
         let key = format!("ev:{{{}}}:confirming", job.event_id);
         let back = redis::cmd("ZINCRBY").arg(key).arg(-10_000).arg(job.hold_id.to_string()).clone();
@@ -37,17 +37,17 @@ impl Shop {
     }
 
     /// Lets nothing have happened to any payment or refund for a minute.
-    async fn age_payments(&self) {
+    pub async fn age_payments(&self) {
         for sql in [
-            "UPDATE payments SET updated_at = now() - interval '1 minute'",
-            "UPDATE refunds SET created_at = now() - interval '1 minute'",
+            "UPDATE payments SET updated_at = now() - interval '2 minutes'",
+            "UPDATE refunds SET created_at = now() - interval '2 minutes', done_at = done_at - interval '2 minutes'",
         ] {
             self.sale.database.execute(sql).await;
         }
     }
 
     /// Runs the confirm pool until `sql` answers `wanted`.
-    async fn work_until(&self, sql: &str, wanted: &str) {
+    pub async fn work_until(&self, sql: &str, wanted: &str) {
         let shutdown = CancellationToken::new();
         let pool = tokio::spawn(workers::run(&[Pool::Confirm], self.ctx.clone(), None, shutdown.clone()));
         for _ in 0..1_000 {
@@ -243,7 +243,7 @@ async fn a_void_reaches_the_provider_before_the_charge_that_is_late() {
     assert_eq!(attempt.status, PaymentStatus::Voided);
     let gateway = shop.ctx.gateways.get("sandbox").unwrap();
     let late = gateway.authorise(&attempt.charge).await;
-    assert!(matches!(late, workers::payments::Outcome::Declined(_)), "{late:?}");
+    assert!(matches!(late, workers::payments::Authorisation::Declined(_)), "{late:?}");
     // The confirm, which is still under way, begins a charge of its own.
     shop.run(&job).await.unwrap();
     assert_eq!(shop.booking(job.hold_id).await.booking.status, BookingStatus::Confirmed);

@@ -47,6 +47,27 @@ async fn a_sound_system_has_no_problem_but_what_makes_tests_fast() {
 }
 
 #[tokio::test]
+async fn what_payments_lack_is_said_by_name() {
+    let app = TestApp::start().await;
+    let findings = doctor::examine(&app.env).await.unwrap();
+    assert_eq!(about(&findings, "payments"), ["the sandbox moves no money"]);
+    let mut env = BTreeMap::from([("EVENTLY_PAYMENTS", "stripe"), ("STRIPE_SECRET_KEY", "sk_test_1")]);
+    for name in ["DATABASE_URL", "REDIS_URL", "EVENTLY_DATA_DIR"] {
+        env.insert(name, app.env.get(name).unwrap());
+    }
+    let lacking: Env = env.clone().into_iter().collect();
+    let says = "STRIPE_WEBHOOK_SECRET: is not set, and EVENTLY_PAYMENTS=stripe needs it";
+    let findings = doctor::examine(&lacking).await.unwrap();
+    assert_eq!(about(&findings, "payments"), [says]);
+    // Nor does anything start without it.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evently"));
+    let output = command.args(["worker", "confirm"]).envs(env).output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(says), "{said}");
+}
+
+#[tokio::test]
 async fn a_forgetful_redis_and_an_open_key_are_problems() {
     let app = TestApp::start().await;
     let key = api::signing_key_file(&app.env);

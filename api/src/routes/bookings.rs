@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
+use super::confirm;
 use crate::{
     App, AppState,
     caller::Caller,
@@ -132,8 +133,10 @@ async fn read(
 async fn under_way(app: &App, id: Uuid, user_id: Uuid) -> Result<Option<Booking>, Fault> {
     let Some(event_id) = holds::event_of_booking(&app.inventory, id).await? else { return Ok(None) };
     let hold = holds::read(&app.inventory, event_id, id).await?;
-    let hold = hold.filter(|hold| hold.user_id == user_id && hold.status == HoldStatus::Confirming);
-    Ok(hold.as_ref().map(Booking::confirming))
+    if !hold.is_some_and(|hold| hold.status == HoldStatus::Confirming) {
+        return Ok(None);
+    }
+    confirm::under_way(app, event_id, id, user_id).await
 }
 
 /// Cancel a booking

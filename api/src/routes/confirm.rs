@@ -12,9 +12,11 @@ use domain::{
     bookings::{self, Booking, BookingStatus, Failure, results::Wait},
     fault::Fault,
     holds::{
-        BeginConfirm, BeginConfirmError, ConfirmStart, HoldClaims, HoldStatus, PaymentChoice, begin_confirm,
+        BeginConfirm, BeginConfirmError, ConfirmStart, ConfirmingHold, HoldClaims, HoldStatus, PaymentChoice,
+        begin_confirm, load_confirming,
     },
     jobs::ConfirmBooking,
+    payments::{Provider, actions},
 };
 use garde::Validate;
 use serde::Deserialize;
@@ -66,8 +68,7 @@ struct PaymentRequest {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that garde calls")]
 fn is_provider(provider: &str, (): &()) -> garde::Result {
     match provider {
-        "sandbox" => Ok(()),
-        "stripe" => Err(garde::Error::new("is not configured here")),
+        "sandbox" | "stripe" => Ok(()),
         _ => Err(garde::Error::new("is no payment provider: sandbox or stripe")),
     }
 }
@@ -85,7 +86,8 @@ fn is_token(token: &str, (): &()) -> garde::Result {
 ///
 /// Pays and books it. Repeating it is safe: a hold becomes one booking. The answer comes as soon as there is one;
 /// after `Prefer: wait` seconds it is 202, and the booking is found at its `Location`. A declined payment leaves the
-/// hold as it was until its deadline: confirm it again with another one.
+/// hold as it was until its deadline: confirm it again with another one. Where the customer has to approve the payment,
+/// the answer is 202 with `payment.action`; the booking goes on by itself once that is done.
 #[utoipa::path(post, path = "/v1/events/{id}/holds/{hold_id}/confirm", tag = "Holds",
     operation_id = "confirm_hold", security(("bearer" = [])),
     params(("id" = Uuid, Path, description = "The event"), ("hold_id" = Uuid, Path, description = "The hold"),
@@ -109,6 +111,9 @@ async fn confirm(
     Body(body): Body<ConfirmRequest>,
 ) -> ApiResult<Response> {
     let user_id = caller.id();
+    if body.payment.as_ref().is_some_and(|payment| !app.payments.takes(&payment.provider)) {
+        return Err(ApiError::field("/payment/provider", "is not configured here"));
+    }
     let token = body.hold_token.map(|text| claims(&app, &text, event_id, hold_id, user_id)).transpose()?;
     let deadline = Instant::now() + wait.duration();
     // Before it begins, or the result might be there before anybody waits.
@@ -204,14 +209,42 @@ async fn look(app: &App, sought: Sought) -> Result<Option<Booking>, Fault> {
     Ok(ended.map(|kept| kept.booking))
 }
 
+/// A booking that is being confirmed, as its hold tells of it, and what its customer has to do for it. Where Postgres
+/// does not answer it is shown without that: it is under way all the same.
+pub(super) async fn under_way(
+    app: &App,
+    event_id: Uuid,
+    hold_id: Uuid,
+    user_id: Uuid,
+) -> Result<Option<Booking>, Fault> {
+    let found = load_confirming(&app.inventory, &[(event_id, hold_id)]).await?.pop().flatten();
+    let Some(ConfirmingHold { hold, payment, .. }) = found.filter(|found| found.hold.user_id == user_id)
+    else {
+        return Ok(None);
+    };
+    let booking = Booking::confirming(&hold);
+    // No other provider asks customers for anything.
+    if payment.is_none_or(|payment| payment.provider != Provider::Stripe.name()) {
+        return Ok(Some(booking));
+    }
+    let asked = tokio::time::timeout(LOOK, actions::of_booking(&app.db, hold_id)).await;
+    Ok(Some(match asked {
+        Ok(Ok(Some((provider, action)))) => booking.waiting_for(&provider, action),
+        _ => booking,
+    }))
+}
+
 async fn answer(app: &App, sought: Sought, booking: Option<Booking>) -> ApiResult<Response> {
     let location = [(header::LOCATION, format!("/v1/bookings/{}", sought.hold_id))];
     let Some(booking) = booking else {
-        let hold = domain::holds::read(&app.inventory, sought.event_id, sought.hold_id).await?;
+        let booking = under_way(app, sought.event_id, sought.hold_id, sought.user_id).await?;
         // Lost with Redis in this very moment: the same request with the hold token goes on.
-        let hold = hold.filter(|hold| hold.user_id == sought.user_id).ok_or(Code::Unavailable)?;
-        return Ok((StatusCode::ACCEPTED, location, Json(Booking::confirming(&hold))).into_response());
+        let booking = booking.ok_or(Code::Unavailable)?;
+        return Ok((StatusCode::ACCEPTED, location, Json(booking)).into_response());
     };
+    if booking.status == BookingStatus::Confirming {
+        return Ok((StatusCode::ACCEPTED, location, Json(booking)).into_response());
+    }
     match booking.failed_with() {
         None => Ok((StatusCode::CREATED, location, Json(booking)).into_response()),
         Some(Failure::PaymentDeclined) => Err(Code::PaymentDeclined.into()),

@@ -21,3 +21,4 @@ pub mod sessions;
 pub mod tickets;
 pub mod users;
 pub mod venues;
+pub mod webhooks;

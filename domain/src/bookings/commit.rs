@@ -482,6 +482,7 @@ fn view(order: &Order, failure: Option<Failure>, row: InsertedRow) -> Booking {
             (_, Some(_)) => PaymentStatus::Unknown,
         },
         provider: provider.to_owned(),
+        action: None,
     });
     Booking {
         id: order.booking_id,

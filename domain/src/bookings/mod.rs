@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     holds::{HeldItem, Hold},
     money::Money,
-    payments::PaymentStatus,
+    payments::{PaymentAction, PaymentStatus},
 };
 
 pub use cancel::{CancelError, Cancelled, cancel, cancel_batch_of_event, finish_event_cancellation};
@@ -137,6 +137,9 @@ pub struct PaymentInfo {
     pub status: PaymentStatus,
     #[schema(example = "sandbox")]
     pub provider: String,
+    /// What the customer has to do before the booking can be confirmed; only while that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<PaymentAction>,
 }
 
 /// One ticket: one person, one code.
@@ -175,6 +178,13 @@ impl Booking {
             confirmed_at: None,
             cancelled_at: None,
         }
+    }
+
+    /// The same, while its payment waits for the customer.
+    #[must_use]
+    pub fn waiting_for(self, provider: &str, action: PaymentAction) -> Self {
+        let (status, provider) = (PaymentStatus::Unknown, provider.to_owned());
+        Self { payment: Some(PaymentInfo { status, provider, action: Some(action) }), ..self }
     }
 
     /// The failure, when it failed.

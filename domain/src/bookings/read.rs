@@ -100,7 +100,7 @@ impl Row {
         let items: Vec<HeldItem> = serde_json::from_value(self.items)?;
         let payment = match (self.payment_status, self.provider) {
             (Some(status), Some(provider)) => {
-                Some(PaymentInfo { status: named::<PaymentStatus>(&status)?, provider })
+                Some(PaymentInfo { status: named::<PaymentStatus>(&status)?, provider, action: None })
             }
             _ => None,
         };

@@ -1,8 +1,8 @@
 -- Moves a hold from `held` to `confirming`, from where only the decision of its booking takes it; an expiry that
 -- comes later finds nothing. A hold that Redis lost is taken again from its token, if the seats are free.
 -- KEYS  inventory, holds, confirming, the hold, uh
--- ARGV  hold id, user, payment ("" for none), who waits, 1 with a token or 0,
---       and of the token: items, total, currency, created ms, deadline ms, tickets
+-- ARGV  hold id, user, payment ("" for none), who waits, 1 with a token, 2 with money that came late, or 0,
+--       and of the token or the money: items, total, currency, created ms, deadline ms, tickets
 -- Says  {not_found} {rebuilding} {expired} {payment_required} {sold_out} {sale_closed}
 --       {started, confirms so far} {running, confirms so far} {confirmed}
 local ev, holds, confirming, hold, uh = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -10,9 +10,15 @@ local hold_id, user, payment, waiting = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local f = redis.call('HMGET', hold, 'u', 's', 'i', 'q', 't', 'x', 'a', 'r')
 local now = now_ms()
 
+-- Money that was set aside for this very hold: what has ended is taken anew, if the seats are free.
+local late = ARGV[5] == '2'
+if late and f[1] == user and (f[2] == 'expired' or f[2] == 'released') then
+  redis.call('DEL', hold)
+  f = {}
+end
 if not f[1] then
-  if ARGV[5] ~= '1' then return { 'not_found' } end
-  if now >= tonumber(ARGV[10]) then return { 'expired' } end
+  if ARGV[5] == '0' then return { 'not_found' } end
+  if now >= tonumber(ARGV[10]) and not late then return { 'expired' } end
   if not is_ready(ev) then return { 'rebuilding' } end
   if redis.call('HGET', ev, 'st') ~= 'published' then return { 'sale_closed' } end
   if ARGV[7] ~= '0' and payment == '' then return { 'payment_required' } end
@@ -49,7 +55,7 @@ if f[2] == 'confirming' then
   return { 'running', f[7] }
 end
 if f[2] ~= 'held' then return { 'expired' } end
-if now >= tonumber(f[6]) then
+if now >= tonumber(f[6]) and not late then
   give_back(ev, uh, f[1], f[3], f[4])
   redis.call('ZREM', holds, hold_id)
   close(hold, 'expired', now, f[6])

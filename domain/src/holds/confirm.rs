@@ -131,7 +131,11 @@ async fn begin_once(
         .arg(request.user_id.to_string())
         .arg(payment)
         .arg(&request.reply_to)
-        .arg(u8::from(request.token.is_some()));
+        .arg(match &request.token {
+            None => 0,
+            Some(claims) if claims.is_late() => 2,
+            Some(_) => 1,
+        });
     if let Some(claims) = &request.token {
         let hold = claims.hold();
         call.push(encode_items(claims.items()));
@@ -280,6 +284,27 @@ pub async fn stale_confirming(
         .filter(|loaded| loaded.hold.status == HoldStatus::Confirming)
         .map(|loaded| (loaded.hold.id, loaded.attempt))
         .collect())
+}
+
+/// A confirm of which nothing is to be expected for this long, since its customer is at work: until then it does not
+/// count as stuck. What has ended meanwhile stays ended.
+pub async fn postpone(
+    inventory: &Inventory,
+    event_id: Uuid,
+    hold_id: Uuid,
+    pause: std::time::Duration,
+) -> Result<(), Fault> {
+    let mut connection = inventory.connection();
+    let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await?;
+    let pause = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+    let () = redis::cmd("ZADD")
+        .arg(Keys::of(event_id).confirming())
+        .arg("XX")
+        .arg(seconds * 1000 + micros / 1000 + pause)
+        .arg(hold_id.to_string())
+        .query_async(&mut connection)
+        .await?;
+    Ok(())
 }
 
 /// Which event a booking under way belongs to, for a day after its confirm began.

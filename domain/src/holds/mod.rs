@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 pub use confirm::{
     BeginConfirm, BeginConfirmError, ConfirmStart, ConfirmingHold, PaymentChoice, Settled, Settlement,
-    begin_confirm, event_of_booking, load_confirming, settle, stale_confirming,
+    begin_confirm, event_of_booking, load_confirming, postpone, settle, stale_confirming,
 };
 pub use expire::{Ended, Expired, end_holds, expire_holds};
 pub use place::{HoldRequest, PlaceError, Placed, RequestedItem, place};

@@ -18,16 +18,29 @@ pub struct InvalidHoldToken;
 
 /// What a token says.
 #[derive(Clone, Debug)]
-pub struct HoldClaims(pub(super) Hold);
+pub struct HoldClaims {
+    hold: Hold,
+    late: bool,
+}
 
 impl HoldClaims {
     /// The hold as it was placed.
     pub fn hold(&self) -> &Hold {
-        &self.0
+        &self.hold
+    }
+
+    /// A hold for which money was set aside that came after it had ended: it is taken anew if its seats are free,
+    /// whatever its deadline was. For what the payment's own row says, not for what a client sends.
+    pub fn of_late_payment(hold: Hold) -> Self {
+        Self { hold, late: true }
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.late
     }
 
     pub(super) fn items(&self) -> &[HeldItem] {
-        &self.0.items
+        &self.hold.items
     }
 }
 
@@ -95,7 +108,7 @@ impl HoldTokens {
             .map_err(|_| InvalidHoldToken)?
             .claims;
         let time = |ms| DateTime::from_timestamp_millis(ms).ok_or(InvalidHoldToken);
-        Ok(HoldClaims(Hold {
+        let hold = Hold {
             id: wire.jti,
             event_id: wire.ev,
             user_id: wire.sub,
@@ -105,6 +118,7 @@ impl HoldTokens {
             currency: wire.cur,
             created_at: time(wire.created)?,
             expires_at: time(wire.deadline)?,
-        }))
+        };
+        Ok(HoldClaims { hold, late: false })
     }
 }

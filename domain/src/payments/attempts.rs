@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName, sql_query,
-    sql_types::{Array, BigInt, Integer, Nullable, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::RunQueryDsl;
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Charge, PaymentStatus};
+use super::{Charge, PaymentAction, PaymentStatus, actions};
 use crate::{
     db::{Conn, Db},
     fault::Fault,
@@ -34,12 +36,17 @@ pub struct ToPay {
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub payment_id: Uuid,
+    pub event_id: Uuid,
     pub provider: String,
     pub charge: Charge,
     pub status: PaymentStatus,
     pub reference: Option<String>,
     /// Why it failed or was given up.
     pub failure: Option<String>,
+    /// What the customer was asked to do.
+    pub action: Option<PaymentAction>,
+    /// The time for that is over, by Postgres's clock.
+    pub action_over: bool,
 }
 
 #[derive(QueryableByName)]
@@ -48,6 +55,8 @@ pub(super) struct Row {
     pub id: Uuid,
     #[diesel(sql_type = SqlUuid)]
     pub booking_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    pub event_id: Uuid,
     #[diesel(sql_type = Integer)]
     pub attempt: i32,
     #[diesel(sql_type = Text)]
@@ -66,12 +75,19 @@ pub(super) struct Row {
     pub reference: Option<String>,
     #[diesel(sql_type = Nullable<Text>)]
     pub failure: Option<String>,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub action: Option<Value>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub action_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Bool)]
+    pub action_over: bool,
 }
 
 impl Row {
     pub(super) fn attempt(self) -> Result<Attempt, Fault> {
         Ok(Attempt {
             payment_id: self.id,
+            event_id: self.event_id,
             provider: self.provider,
             charge: Charge {
                 provider_key: self.provider_key,
@@ -79,10 +95,13 @@ impl Row {
                 token: self.token,
                 amount: self.amount,
                 currency: self.currency,
+                reference: self.reference.clone(),
             },
-            status: serde_json::from_value(serde_json::Value::String(self.status))?,
+            status: serde_json::from_value(Value::String(self.status))?,
             reference: self.reference,
             failure: self.failure,
+            action: actions::composed(self.action, self.action_until)?,
+            action_over: self.action_over,
         })
     }
 }
@@ -99,7 +118,9 @@ fn next(newest: Option<&Row>, wanted: i32, token: &str) -> Next {
     let Some(row) = newest else { return Next::Begin(wanted) };
     let resumable = match row.status.as_str() {
         // Nobody knows yet what came of it: whichever attempt it was, it is never charged anew.
-        "unknown" => row.failure.is_none(),
+        "unknown" if row.failure.is_none() => true,
+        // Its customer had their time for this very confirm, and there is no second one.
+        "unknown" | "voided" => row.action.is_some() && wanted <= row.attempt,
         "authorised" | "captured" => true,
         // Declined, and the same card once more in the same attempt: a job that runs again.
         "failed" => row.attempt == wanted && row.token == token,
@@ -179,6 +200,7 @@ mod tests {
         Row {
             id: Uuid::nil(),
             booking_id: Uuid::nil(),
+            event_id: Uuid::nil(),
             attempt,
             provider: "sandbox".to_owned(),
             provider_key: String::new(),
@@ -188,6 +210,9 @@ mod tests {
             status: status.to_owned(),
             reference: None,
             failure: failure.map(str::to_owned),
+            action: None,
+            action_until: None,
+            action_over: false,
         }
     }
 
@@ -202,5 +227,8 @@ mod tests {
         assert_eq!(next(Some(&row(1, "failed", Some("card"))), 1, "tok_other"), Next::Begin(2));
         assert_eq!(next(Some(&row(1, "unknown", Some("hold-expired"))), 1, "tok_ok"), Next::Begin(2));
         assert_eq!(next(Some(&row(3, "voided", None)), 1, "tok_ok"), Next::Begin(4));
+        let waited = Row { action: Some(Value::Null), ..row(3, "voided", Some("hold-expired")) };
+        assert_eq!(next(Some(&waited), 3, "tok_ok"), Next::Resume);
+        assert_eq!(next(Some(&waited), 4, "tok_ok"), Next::Begin(4));
     }
 }

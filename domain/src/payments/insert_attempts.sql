@@ -5,4 +5,5 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[
             $9::bigint[], $10::text[])
      AS a (id, booking_id, event_id, user_id, attempt, provider, provider_key, token, amount, currency)
 ON CONFLICT DO NOTHING
-RETURNING id, booking_id, attempt, provider, provider_key, token, amount, currency, status, reference, failure
+RETURNING id, booking_id, event_id, attempt, provider, provider_key, token, amount, currency, status, reference, failure,
+          action, action_until, coalesce(action_until <= now(), false) AS action_over

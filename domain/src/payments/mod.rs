@@ -4,15 +4,24 @@
 //! `unknown` → `failed` when the provider declined. `unknown` with a failure is given up: no booking will take
 //! it any more, and once the provider has been told so it is `voided`. The row's lock decides between a commit
 //! and giving up.
+//!
+//! An `unknown` one with an action waits for the customer, until the action's time is over.
 
+pub mod actions;
 pub mod attempts;
+mod config;
 pub mod progress;
+pub mod provider_events;
+pub mod reconcile;
 pub mod refunds;
 pub mod sandbox_ledger;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+pub use config::{PaymentsConfig, Provider, StripeConfig};
 
 /// What Evently knows of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -50,4 +59,19 @@ pub struct Charge {
     pub token: String,
     pub amount: i64,
     pub currency: String,
+    /// The provider's own name for it, once it has given one.
+    pub reference: Option<String>,
+}
+
+/// What the customer has to do before a payment goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PaymentAction {
+    /// What kind of thing: `stripe_sdk`.
+    #[serde(rename = "type")]
+    #[schema(example = "stripe_sdk")]
+    pub kind: String,
+    /// What the provider's code in the customer's browser needs: `stripe.handleNextAction({clientSecret})`.
+    pub client_secret: String,
+    /// Until then the seats wait.
+    pub expires_at: DateTime<Utc>,
 }

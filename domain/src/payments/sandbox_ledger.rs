@@ -4,14 +4,18 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName, sql_query,
-    sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Integer, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::Charge;
+use super::{
+    Charge,
+    reconcile::{Standing, StatementLine, first_id},
+};
 use crate::{
     db::{Conn, Db},
     fault::Fault,
@@ -171,4 +175,70 @@ pub async fn refund(db: &Db, refund_key: &str, reference: &str, amount: i64) -> 
             Ok(paid == 1)
         })
         .await
+}
+
+/// Counts a misbehaviour that a charge's token asks for; answers whether it is among the first `most`. Kept like the
+/// rest of the books, so that a restart does not begin anew.
+pub async fn misbehaves(db: &Db, provider_key: &str, operation: &str, most: i32) -> Result<bool, Fault> {
+    let counted = prepared(
+        sql_query(
+            "INSERT INTO sandbox_faults AS f (provider_key, operation) VALUES ($1, $2)
+             ON CONFLICT (provider_key, operation) DO UPDATE SET times = f.times + 1 WHERE f.times < $3",
+        )
+        .bind::<Text, _>(provider_key)
+        .bind::<Text, _>(operation)
+        .bind::<Integer, _>(most),
+    )
+    .execute(&mut *db.conn().await?)
+    .await?;
+    Ok(counted == 1)
+}
+
+#[derive(QueryableByName)]
+struct LineRow {
+    #[diesel(sql_type = Text)]
+    provider_key: String,
+    #[diesel(sql_type = Text)]
+    reference: String,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = BigInt)]
+    amount: i64,
+    #[diesel(sql_type = BigInt)]
+    refunded: i64,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+}
+
+/// A page of the books since then, in the order in which they were written; `after` is the last reference of the page
+/// before.
+pub async fn statement(
+    db: &Db,
+    since: DateTime<Utc>,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<StatementLine>, Fault> {
+    let first = format!("sbx_{}", first_id(since).simple());
+    let rows: Vec<LineRow> = sql_query(
+        "SELECT provider_key, reference, status, amount, refunded, created_at FROM sandbox_charges
+         WHERE reference > $1 ORDER BY reference LIMIT $2",
+    )
+    .bind::<Text, _>(after.unwrap_or(&first))
+    .bind::<BigInt, _>(limit)
+    .load(&mut *db.conn().await?)
+    .await?;
+    let line = |row: LineRow| StatementLine {
+        provider_key: row.provider_key,
+        reference: row.reference,
+        standing: match row.status.as_str() {
+            "authorised" => Standing::Authorised,
+            "captured" => Standing::Captured,
+            "voided" => Standing::Voided,
+            _ => Standing::Declined,
+        },
+        amount: row.amount,
+        refunded: row.refunded,
+        created_at: row.created_at,
+    };
+    Ok(rows.into_iter().map(line).collect())
 }

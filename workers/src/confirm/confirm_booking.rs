@@ -46,7 +46,14 @@ pub async fn run(job: ConfirmBooking, ctx: &Context) -> Result<(), JobError> {
     if hold.hold.status != HoldStatus::Confirming || hold.attempt != job.attempt {
         return Ok(());
     }
-    let (payment, charge) = steps::pay(&hold, ctx).await?;
+    let (payment, charge) = match steps::pay(&hold, ctx).await? {
+        steps::Paid::Now(payment, charge) => (payment, charge),
+        // Whoever waits is told what to do. This job comes again: when the provider says so, or by `resume_confirms`.
+        steps::Paid::Waits(booking) => {
+            steps::publish(&hold.reply_to, &booking, ctx).await;
+            return Ok(());
+        }
+    };
     let (mut booking, changes) = ctx.line.commit.call(steps::order(&hold, payment)).await?;
     steps::settle(&job, &booking, changes, ctx).await?;
     if booking.status == BookingStatus::Confirmed

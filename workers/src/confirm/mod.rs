@@ -5,12 +5,13 @@ mod capture_payment;
 mod confirm_booking;
 pub mod line;
 mod pay_refund;
+mod refresh_payment;
 pub(crate) mod steps;
 mod void_payment;
 
 use std::time::Duration;
 
-use domain::jobs::{CapturePayment, ConfirmBooking, PayRefund, Pool, VoidPayment};
+use domain::jobs::{CapturePayment, ConfirmBooking, PayRefund, Pool, RefreshPayment, VoidPayment};
 
 use crate::{job, runtime::PoolSpec};
 
@@ -24,6 +25,7 @@ pub static SPEC: PoolSpec = PoolSpec {
         job!(capture_payment, CapturePayment),
         job!(void_payment, VoidPayment),
         job!(pay_refund, PayRefund),
+        job!(refresh_payment, RefreshPayment),
     ],
     periodics: &[],
 };

@@ -36,7 +36,7 @@ pub async fn run(job: PayRefund, ctx: &Context) -> Result<(), JobError> {
         return Err(JobError::discard("there is no such payment"));
     };
     let gateway = payments::of(&ctx.gateways, &payment.provider)?;
-    let reference = match (payment.status, payment.reference) {
+    let reference = match (payment.status, payment.reference.clone()) {
         (PaymentStatus::Captured | PaymentStatus::Refunded, Some(reference)) => reference,
         _ => match gateway.capture(&payment.charge).await {
             Outcome::Done(reference) => {
@@ -47,7 +47,12 @@ pub async fn run(job: PayRefund, ctx: &Context) -> Result<(), JobError> {
             Outcome::Unknown(reason) => return Err(JobError::retry(format!("the provider: {reason}"))),
         },
     };
-    let order = RefundOrder { refund_key: refund.id.to_string(), reference, amount: refund.amount };
+    let order = RefundOrder {
+        refund_key: refund.id.to_string(),
+        reference,
+        amount: refund.amount,
+        charge: payment.charge,
+    };
     match gateway.refund(&order).await {
         Outcome::Done(_) => {
             bookings::mark_refunded(&ctx.db, job.refund_id).await?;

@@ -8,11 +8,12 @@ use domain::{
         commit::{Order, OrderPayment},
         results,
     },
-    holds::{ConfirmingHold, Settled},
-    jobs::{CapturePayment, ConfirmBooking},
+    holds::{self, ConfirmingHold, Settled},
+    jobs::{CapturePayment, ConfirmBooking, VoidPayment},
     payments::{
-        PaymentStatus,
+        PaymentStatus, actions,
         attempts::{Attempt, ToPay},
+        progress,
     },
     trace::TraceContext,
 };
@@ -21,23 +22,31 @@ use super::line::ToSettle;
 use crate::{
     context::Context,
     error::JobError,
-    payments::{self, Outcome},
+    payments::{self, Authorisation, Outcome},
 };
 
 /// How long a confirm that has its seats waits for its capture before it answers without.
 const CAPTURE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Has the order's money set aside; answers how that went, and the attempt, if there was anything to pay.
-pub(super) async fn pay(
-    hold: &ConfirmingHold,
-    ctx: &Context,
-) -> Result<(OrderPayment, Option<Attempt>), JobError> {
+/// How often a payment that waits for its customer is looked at by ourselves; the provider tells us sooner.
+const ACTION_LOOK: Duration = Duration::from_secs(30);
+
+/// How the payment of an order stands.
+pub(super) enum Paid {
+    /// The order can be decided; with the attempt, if there was anything to pay.
+    Now(OrderPayment, Option<Attempt>),
+    /// The customer has to approve it first: the booking, which says how.
+    Waits(Booking),
+}
+
+/// Has the order's money set aside.
+pub(super) async fn pay(hold: &ConfirmingHold, ctx: &Context) -> Result<Paid, JobError> {
     if hold.hold.total == 0 {
-        return Ok((OrderPayment::Free, None));
+        return Ok(Paid::Now(OrderPayment::Free, None));
     }
-    let chosen = hold.payment.as_ref().and_then(|choice| Some((choice, ctx.gateways.get(&choice.provider)?)));
+    let chosen = hold.payment.as_ref().filter(|choice| ctx.gateways.get(&choice.provider).is_some());
     // The API lets neither pass: a provider was switched off since.
-    let Some((choice, gateway)) = chosen else { return Ok((OrderPayment::GivenUp(Failure::Internal), None)) };
+    let Some(choice) = chosen else { return Ok(Paid::Now(OrderPayment::GivenUp(Failure::Internal), None)) };
     let to_pay = ToPay {
         booking_id: hold.hold.id,
         event_id: hold.hold.event_id,
@@ -48,14 +57,51 @@ pub(super) async fn pay(
         amount: hold.hold.total,
         currency: hold.hold.currency.clone(),
     };
-    let attempt = ctx.line.attempt.call(to_pay).await?;
+    let mut attempt = ctx.line.attempt.call(to_pay).await?;
     let (payment_id, provider) = (attempt.payment_id, attempt.provider.clone());
+    if attempt.action.is_some()
+        && let Some(failure) = &attempt.failure
+    {
+        return Ok(Paid::Now(OrderPayment::GivenUp(Failure::from_code(failure)), None));
+    }
+    // An earlier attempt that nobody knows the end of may be another provider's.
+    let gateway = payments::of(&ctx.gateways, &provider)?;
     let payment = match payments::authorise(gateway, &attempt.charge).await {
-        Outcome::Done(reference) => OrderPayment::Authorised { payment_id, provider, reference },
-        Outcome::Declined(reason) => OrderPayment::Declined { payment_id, provider, reason },
-        Outcome::Unknown(reason) => return Err(JobError::retry(format!("the provider: {reason}"))),
+        Authorisation::Done(reference) => {
+            attempt.charge.reference = Some(reference.clone());
+            OrderPayment::Authorised { payment_id, provider, reference }
+        }
+        Authorisation::Declined(reason) => OrderPayment::Declined { payment_id, provider, reason },
+        Authorisation::Unknown(reason) => return Err(JobError::retry(format!("the provider: {reason}"))),
+        Authorisation::ActionNeeded(secret) => return wait_for_customer(hold, &attempt, &secret, ctx).await,
     };
-    Ok((payment, Some(attempt)))
+    Ok(Paid::Now(payment, Some(attempt)))
+}
+
+/// Lets the hold stay as it is until its customer has approved the payment, or the time for that is over.
+async fn wait_for_customer(
+    hold: &ConfirmingHold,
+    attempt: &Attempt,
+    secret: &str,
+    ctx: &Context,
+) -> Result<Paid, JobError> {
+    let payment_id = attempt.payment_id;
+    if attempt.action_over {
+        // From here on no commit can take it. Nobody has decided otherwise: it was still waited for.
+        progress::give_up(&ctx.db, payment_id, Failure::HoldExpired.code()).await?;
+        ctx.queue.enqueue(&VoidPayment { payment_id }).await?;
+        return Ok(Paid::Now(OrderPayment::GivenUp(Failure::HoldExpired), None));
+    }
+    let patience = ctx.gateways.action_patience;
+    let Some(action) = actions::begin(&ctx.db, payment_id, secret, &hold.hold, patience).await? else {
+        return Err(JobError::retry("the payment was decided meanwhile"));
+    };
+    holds::postpone(&ctx.inventory, hold.hold.event_id, hold.hold.id, ACTION_LOOK.min(patience)).await?;
+    if attempt.action.is_none() {
+        metrics::counter!("evently_payments_actions_total", "provider" => attempt.provider.clone())
+            .increment(1);
+    }
+    Ok(Paid::Waits(Booking::confirming(&hold.hold).waiting_for(&attempt.provider, action)))
 }
 
 /// What is to be decided about a hold, now that its payment stands so.

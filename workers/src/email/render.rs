@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     fault::Fault,
     mails::{BookingSnapshot, LeasedMail, MailContent},
+    money::Money,
     tickets::{
         calendar::{CalendarEntry, Entry},
         qr,
@@ -23,7 +24,7 @@ use uuid::Uuid;
 
 use super::{
     text,
-    view::{self, BookingView, CodeView},
+    view::{self, BookingView, CodeView, PaymentView},
 };
 
 /// A mail, ready to be handed to a server.
@@ -189,6 +190,12 @@ fn parts(mail: &LeasedMail, sender: &Mailbox, domain: &str) -> Result<Parts, Ren
             let pages =
                 (view::BookingRefundedText { view: &view }, view::BookingRefundedHtml { view: &view });
             with_booking(format!("Your refund for {}", view.title), &pages, None)
+        }
+        MailContent::PaymentVoided { event, amount, currency } => {
+            let view =
+                PaymentView { title: text::line(event), amount: Money::new(*amount, currency).to_string() };
+            let pages = (view::PaymentVoidedText { view: &view }, view::PaymentVoidedHtml { view: &view });
+            with_booking(format!("No booking for {}", text::short_line(&view.title, 100)), &pages, None)
         }
     }
 }

@@ -98,6 +98,12 @@ pub(super) struct CodeView {
     pub minutes_good: Option<i64>,
 }
 
+/// A payment that came to nothing.
+pub(super) struct PaymentView {
+    pub title: String,
+    pub amount: String,
+}
+
 macro_rules! pages {
     ($($page:ident shows $view:ident from $path:literal;)*) => {$(
         #[derive(Template)]
@@ -121,4 +127,6 @@ pages! {
     EventCancelledHtml shows BookingView from "event_cancelled.html";
     BookingRefundedText shows BookingView from "booking_refunded.txt";
     BookingRefundedHtml shows BookingView from "booking_refunded.html";
+    PaymentVoidedText shows PaymentView from "payment_voided.txt";
+    PaymentVoidedHtml shows PaymentView from "payment_voided.html";
 }

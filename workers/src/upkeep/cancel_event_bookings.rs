@@ -40,6 +40,7 @@ pub async fn run(job: CancelEventBookings, ctx: &Context) -> Result<(), JobError
             break;
         }
         cancelled += batch.bookings.len();
+        metrics::counter!("evently_event_cancellation_bookings_total").increment(batch.bookings.len() as u64);
         batch.changes.tell(&ctx.inventory).await;
     }
     tracing::info!(%event_id, cancelled, confirming, "cancelled bookings of a cancelled event");

@@ -4,6 +4,7 @@ mod cancel_event_bookings;
 mod complete_events;
 mod forget_inventories;
 mod reconcile_inventory;
+mod reconcile_payments;
 mod relay;
 mod resume_confirms;
 mod retention;
@@ -31,6 +32,7 @@ pub static SPEC: PoolSpec = PoolSpec {
         forget_inventories::PERIODIC,
         resume_confirms::PERIODIC,
         sweep_payments::PERIODIC,
+        reconcile_payments::PERIODIC,
         complete_events::PERIODIC,
         retention::RETENTION,
     ],

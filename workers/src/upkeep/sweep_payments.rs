@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use domain::{
     holds::{self, HoldStatus},
-    jobs::{CapturePayment, PayRefund, VoidPayment},
+    jobs::{CapturePayment, PayRefund, RefreshPayment, VoidPayment},
     payments::{
         progress::{self, OpenPayment},
-        refunds,
+        reconcile, refunds,
     },
 };
 use futures::FutureExt;
@@ -53,6 +53,12 @@ async fn run(ctx: &Context) -> Result<Report, JobError> {
         #[expect(clippy::cast_precision_loss, reason = "a gauge need not be exact beyond 2^52")]
         metrics::gauge!("evently_payments_open", "status" => count.status).set(count.count as f64);
     }
+    for waiting in reconcile::waiting(&ctx.db).await? {
+        metrics::gauge!("evently_payments_oldest_age_seconds", "kind" => waiting.kind.clone())
+            .set(waiting.oldest_secs);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge need not be exact beyond 2^52")]
+        metrics::gauge!("evently_payments_waiting", "kind" => waiting.kind).set(waiting.count as f64);
+    }
     Ok(report)
 }
 
@@ -60,6 +66,9 @@ async fn sweep(payment: &OpenPayment, confirming: bool, ctx: &Context) -> Result
     let payment_id = payment.payment_id;
     if payment.taken {
         ctx.queue.enqueue(&CapturePayment { payment_id }).await?;
+    } else if payment.awaits_customer && !payment.given_up && !confirming {
+        // Its hold was lost with Redis while the customer was away: the money may have come, and finds seats or not.
+        ctx.queue.enqueue(&RefreshPayment { payment_id }).await?;
     } else if payment.given_up || !confirming {
         ctx.queue.enqueue(&VoidPayment { payment_id }).await?;
     } else {
