@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
-    AsyncPgConnection,
+    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, bb8},
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use futures::FutureExt;
 
 use crate::{
     config::{ConfigError, Env},
@@ -49,11 +51,22 @@ pub struct Db {
     pool: bb8::Pool<AsyncPgConnection>,
 }
 
+/// A process that is stopped, or cut off, in the middle of a transaction has no hold on others for longer than this. One
+/// that lives never lets a transaction lie idle for so long: whatever it does in one has a shorter limit.
+const MOST_IDLE: &str = "SET idle_in_transaction_session_timeout = '20s'";
+
+async fn establish(url: &str) -> ConnectionResult<AsyncPgConnection> {
+    let mut conn = AsyncPgConnection::establish(url).await?;
+    conn.batch_execute(MOST_IDLE).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
+}
+
 impl Db {
     /// Builds the pool without opening a connection: a process may start before Postgres does.
     pub fn new(config: &DbConfig) -> Self {
         let mut manager = ManagerConfig::default();
         manager.recycling_method = RecyclingMethod::Fast;
+        manager.custom_setup = Box::new(|url| establish(url).boxed());
         let manager =
             AsyncDieselConnectionManager::<AsyncPgConnection>::new_with_config(config.url.as_str(), manager);
         let pool = bb8::Pool::builder()
@@ -86,7 +99,7 @@ impl Db {
 /// Runs what migrations are missing, under Postgres's advisory lock, so that two may start at once. Answers the
 /// names of those it ran. Needs a multi-threaded runtime.
 pub async fn migrate(url: &str) -> Result<Vec<String>, Fault> {
-    use diesel_async::{AsyncConnection, AsyncMigrationHarness, RunQueryDsl};
+    use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
     let mut conn =
         AsyncPgConnection::establish(url).await.map_err(|error| Fault::Connection(error.to_string()))?;
     diesel::sql_query("SELECT pg_advisory_lock(7061646501)").execute(&mut conn).await?;

@@ -1,5 +1,7 @@
 //! Lets one process at a time do a thing, by an advisory lock of Postgres.
 
+use std::time::Duration;
+
 use diesel::{QueryableByName, sql_query, sql_types};
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
@@ -12,10 +14,12 @@ struct Locked {
 }
 
 /// Runs a future unless another process is running one under the same name; answers `None` then. The lock goes
-/// with its connection, so a leader that dies is followed at once. Takes a connection out of the pool meanwhile.
+/// with its connection, so a leader that dies is followed at once, and one that is stopped when `limit` is over, which
+/// the future is not to take. Takes a connection out of the pool meanwhile.
 pub async fn only_one<T: Send>(
     db: &Db,
     name: &str,
+    limit: Duration,
     future: impl Future<Output = T> + Send,
 ) -> Result<Option<T>, Fault> {
     let mut conn = db.conn().await?;
@@ -24,7 +28,15 @@ pub async fn only_one<T: Send>(
             .bind::<sql_types::Text, _>(name)
             .get_result(conn)
             .await?;
-        Ok(if locked { Some(future.await) } else { None })
+        if !locked {
+            return Ok(None);
+        }
+        // The transaction lies idle for as long as the future runs.
+        sql_query("SELECT set_config('idle_in_transaction_session_timeout', $1, true)")
+            .bind::<sql_types::Text, _>(limit.as_millis().to_string())
+            .execute(conn)
+            .await?;
+        Ok(Some(future.await))
     })
     .await
 }

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use domain::jobs::Pool;
+use domain::{
+    config::Env,
+    db::{Db, DbConfig},
+    jobs::Pool,
+    leader::only_one,
+};
 use futures::FutureExt;
 use workers::{
     JobError,
@@ -72,7 +77,7 @@ static EXCLUSIVE: PoolSpec = PoolSpec {
     periodics: &[Periodic {
         name: "exclusive",
         every: Duration::from_millis(5),
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_mins(1),
         exclusive: true,
         run: |_| {
             async {
@@ -115,4 +120,24 @@ async fn an_exclusive_periodic_runs_in_one_process_at_a_time() {
     eventually("it runs on", async || EXCLUSIVE_RUNS.load(Ordering::SeqCst) > runs + 3).await;
     last.stop().await;
     assert_eq!(OVERLAPS.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_stopped_is_followed_when_its_time_is_over() {
+    let database = TestDatabase::create().await;
+    let env: Env = [("DATABASE_URL", database.url())].into_iter().collect();
+    let db = Db::new(&DbConfig::from_env(&env).unwrap());
+    let lead = async |db: &Db| only_one(db, "sweep", Duration::from_mins(1), async {}).await.unwrap();
+    let (takes, in_office) = tokio::sync::oneshot::channel();
+    let stopped = tokio::spawn({
+        let db = db.clone();
+        let stops = async move {
+            takes.send(()).unwrap();
+            std::future::pending::<()>().await;
+        };
+        async move { only_one(&db, "sweep", Duration::from_secs(1), stops).await }
+    });
+    in_office.await.unwrap();
+    eventually("another leads", async || lead(&db).await.is_some()).await;
+    stopped.abort();
 }

@@ -60,7 +60,7 @@ impl Periodic {
         let began = Instant::now();
         let bounded = tokio::time::timeout(self.timeout, async {
             if self.exclusive {
-                leader::only_one(&ctx.db, self.name, (self.run)(ctx.clone())).await?.transpose()
+                leader::only_one(&ctx.db, self.name, self.timeout, (self.run)(ctx.clone())).await?.transpose()
             } else {
                 (self.run)(ctx.clone()).await.map(Some)
             }
