@@ -42,7 +42,9 @@ const ERROR_CHARS: usize = 1_000;
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// `(registered, now in ms, fetched, in flight)`
-type Exchanged = (u8, i64, Vec<(String, Vec<u8>, u64, u32, i64)>, Vec<String>);
+type Exchanged = (u8, i64, Vec<Fetched>, Vec<String>);
+/// `(id, envelope, start, attempt, at in ms, crashes)`
+type Fetched = (String, Vec<u8>, u64, u32, i64, u32);
 
 pub(crate) struct Driver {
     conn: ConnectionManager,
@@ -188,8 +190,8 @@ impl Driver {
         if !fetched.is_empty() {
             self.last_fetch = Instant::now();
         }
-        for (id, json, start, attempt, since) in fetched {
-            self.take(id, &json, start, attempt, now - since);
+        for job in fetched {
+            self.take(job, now);
         }
         if audit {
             (self.audit, self.last_audit) = (false, Instant::now());
@@ -205,13 +207,13 @@ impl Driver {
         Ok(())
     }
 
-    fn take(&mut self, id: String, json: &[u8], start: u64, attempt: u32, waited_ms: i64) {
+    fn take(&mut self, (id, json, start, attempt, since_ms, crashes): Fetched, now_ms: i64) {
         self.held.insert(id.clone(), start);
-        match (Envelope::decode(self.pool, id.clone(), json), self.settle.clone()) {
+        match (Envelope::decode(self.pool, id.clone(), &json), self.settle.clone()) {
             (Ok(envelope), Some(settle)) => {
-                let waited = Duration::from_millis(waited_ms.try_into().unwrap_or(0));
+                let waited = Duration::from_millis((now_ms - since_ms).try_into().unwrap_or(0));
                 // If nobody receives any more, the delivery hands itself back.
-                let _ = self.deliver.send(Delivery::new(envelope, start, attempt, waited, settle));
+                let _ = self.deliver.send(Delivery::new(envelope, start, attempt, crashes, waited, settle));
             }
             (Err(error), _) => {
                 let outcome = Outcome::Dead { error: format!("envelope: {error}") };

@@ -50,6 +50,8 @@ pub struct Delivery {
     pub envelope: Envelope,
     /// Which start this is, from 1, not counting those that were handed back.
     pub attempt: u32,
+    /// How many workers in a row have died while they ran it. From the third on it was alone in its worker.
+    pub crashes: u32,
     /// How long it waited since it was enqueued or due, by Redis's clock.
     pub waited: Duration,
     lease: Lease,
@@ -65,11 +67,12 @@ impl Delivery {
         envelope: Envelope,
         start: u64,
         attempt: u32,
+        crashes: u32,
         waited: Duration,
         settle: mpsc::UnboundedSender<Settled>,
     ) -> Self {
         let lease = Lease { id: envelope.id.clone(), start, settle: Some(settle) };
-        Self { envelope, attempt, waited, lease }
+        Self { envelope, attempt, crashes, waited, lease }
     }
 }
 

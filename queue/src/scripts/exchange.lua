@@ -2,7 +2,8 @@
 -- KEYS: active, suspects, in flight (this worker's), data, due, dead, workers, paused, worker (its description)
 -- ARGV: worker, meta prefix, how many wanted, audit (1: list what is in flight), most to promote,
 --   then for each finished job: id, start, outcome (done, retry, dead, release), delay in ms, error
--- Answers {registered, now in ms, {{id, envelope, start, attempt, at} …}, {ids in flight}}.
+-- Answers {registered, now in ms, {{id, envelope, start, attempt, at, crashes} …}, {ids in flight}}. Crashes are the deaths
+-- in a row of workers that ran the job: an attempt that lives to say that it failed ends the row.
 local active, suspects, inflight, data, due, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local prefix, wanted = ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -23,7 +24,7 @@ for i = 6, #ARGV, 5 do
       redis.call('DEL', meta)
     elseif outcome == 'retry' then
       local at = now + ARGV[i + 3]
-      redis.call('HSET', meta, 'status', 'Scheduled', 'at', at, 'error', ARGV[i + 4])
+      redis.call('HSET', meta, 'status', 'Scheduled', 'at', at, 'error', ARGV[i + 4], 'crashes', 0)
       redis.call('ZADD', due, at, id)
     elseif outcome == 'dead' then
       redis.call('HSET', meta, 'status', 'Dead', 'at', now, 'error', ARGV[i + 4])
@@ -39,13 +40,14 @@ end
 local fetched = {}
 local function take(id)
   local envelope = redis.call('HGET', data, id)
-  local meta = redis.call('HMGET', prefix .. id, 'status', 'starts', 'excused', 'at')
+  local meta = redis.call('HMGET', prefix .. id, 'status', 'starts', 'excused', 'at', 'crashes')
   -- A discarded job leaves its id behind, and an id may be listed twice: both are passed over here.
   if envelope and meta[1] == 'Pending' then
     local start = (tonumber(meta[2]) or 0) + 1
     redis.call('HSET', prefix .. id, 'status', 'Running', 'starts', start, 'started', now)
     redis.call('SADD', inflight, id)
-    fetched[#fetched + 1] = { id, envelope, start, start - (tonumber(meta[3]) or 0), tonumber(meta[4]) or now }
+    fetched[#fetched + 1] = { id, envelope, start, start - (tonumber(meta[3]) or 0), tonumber(meta[4]) or now,
+      tonumber(meta[5]) or 0 }
     return true
   end
 end

@@ -15,6 +15,10 @@ use tracing::Instrument;
 use super::{PoolSpec, Registration, outbox::Fates};
 use crate::{context::Context, error::JobError};
 
+/// A job whose worker died so often in a row while it ran is what kills them, however many attempts it may have: the
+/// others of its pool wait for each of those deaths to be noticed.
+const MAX_CRASHES: u32 = 5;
+
 /// What one pool's deliveries are run with.
 #[derive(Clone)]
 pub(super) struct Dispatcher {
@@ -68,6 +72,9 @@ impl Dispatcher {
             // An attempt that fails reports it; one that says nothing took its process with it.
             let error = format!("started {} times, and the last took its worker with it", policy.attempts);
             return Outcome::Dead { error };
+        }
+        if delivery.crashes >= MAX_CRASHES {
+            return Outcome::Dead { error: format!("{} workers in a row died of it", delivery.crashes) };
         }
         let run = AssertUnwindSafe((job.run)(&delivery.envelope.payload, self.ctx.clone())).catch_unwind();
         let result = tokio::select! {
