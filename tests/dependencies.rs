@@ -64,6 +64,45 @@ fn every_dependency_is_used() {
     }
 }
 
+/// What `cargo build` makes cannot be told to die, nor what time it is: those features come with the tests of the root
+/// package alone, and this resolver keeps what dev-dependencies ask for out of every other build.
+#[test]
+fn only_tests_are_built_with_kill_points() {
+    let manifest = |dir: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap();
+    assert!(manifest("Cargo.toml").contains("resolver = \"3\""));
+    assert!(!manifest("domain/Cargo.toml").contains("\ndefault = "), "domain has no default features");
+    for feature in ["kill-points", "test-clock"] {
+        let mut asked = Vec::new();
+        for member in &members() {
+            for dependency in member["dependencies"].as_array().unwrap() {
+                if dependency["features"].as_array().unwrap().iter().any(|asked| asked == feature) {
+                    asked.push((member["name"].as_str().unwrap().to_owned(), dependency["kind"].clone()));
+                }
+            }
+            let passed_on = member["features"].to_string().contains(&format!("domain/{feature}"));
+            assert!(!passed_on, "{} passes {feature} on", member["name"]);
+        }
+        assert_eq!(asked, [("evently".to_owned(), Value::from("dev"))], "{feature}");
+    }
+}
+
+/// `task-tracking` ends apalis's workers, and its board lets strangers enqueue.
+#[test]
+fn what_breaks_the_queue_is_not_compiled_in() {
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    assert!(lock.contains("name = \"apalis-redis\""));
+    assert!(!lock.contains("apalis-board"));
+    for member in &members() {
+        for dependency in member["dependencies"].as_array().unwrap() {
+            if dependency["name"] == "apalis-redis" {
+                let features = dependency["features"].to_string();
+                assert!(!features.contains("task-tracking"), "{}: {features}", member["name"]);
+                assert_eq!(dependency["req"], "=1.0.0", "queue/ relies on this release's keys");
+            }
+        }
+    }
+}
+
 /// All Rust below a directory.
 fn code(dir: &Path) -> String {
     let Ok(entries) = fs::read_dir(dir) else { return String::new() };

@@ -15,6 +15,7 @@ pub mod idempotency;
 pub mod invalid;
 pub mod inventory;
 pub mod jobs;
+pub mod kill_point;
 pub mod leader;
 pub mod listing;
 pub mod mails;

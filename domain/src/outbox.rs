@@ -15,7 +15,10 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{db::Conn, fault::Fault, jobs::Job, schema::outbox, statement::prepared, trace::TraceContext};
+use crate::{
+    db::Conn, fault::Fault, jobs::Job, kill_point::kill_point, schema::outbox, statement::prepared,
+    trace::TraceContext,
+};
 
 /// What was enqueued before this, and is neither done nor dead, is enqueued again.
 const OVERDUE: &str = "now() - interval '60 seconds'";
@@ -138,6 +141,7 @@ where
         }
         let found = rows.len();
         let taken = enqueue(rows).await;
+        kill_point("relay.enqueued");
         let ids = |fate: Taken| taken.iter().filter(|row| row.1 == fate).map(|row| row.0).collect::<Vec<_>>();
         let (enqueued, covered, later) = (ids(Taken::Enqueued), ids(Taken::Covered), ids(Taken::Later));
         diesel::update(outbox::table.filter(outbox::id.eq_any(enqueued)))
@@ -156,6 +160,7 @@ where
                 .execute(conn)
                 .await?;
         }
+        kill_point("relay.noted");
         Ok((found, taken.len()))
     })
     .await

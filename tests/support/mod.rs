@@ -12,6 +12,7 @@ pub mod localstripe;
 pub mod localstripe_install;
 pub mod people;
 pub mod postgres;
+pub mod processes;
 pub mod proxy;
 pub mod redis;
 pub mod roles;

@@ -13,6 +13,7 @@ use domain::{
     fault::Fault,
     holds::{self, HoldStatus},
     idempotency::{self, Decision, KeyedRequest},
+    kill_point::kill_point,
 };
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
@@ -171,9 +172,11 @@ async fn cancel(
         .boxed()
     })
     .await?;
+    kill_point("cancel.cancelled");
     if let Ok(changes) = changes.await {
         changes.tell(&app.inventory).await;
     }
+    kill_point("cancel.told");
     keyed::respond(answer)
 }
 

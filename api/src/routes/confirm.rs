@@ -16,6 +16,7 @@ use domain::{
         begin_confirm, load_confirming,
     },
     jobs::ConfirmBooking,
+    kill_point::kill_point,
     payments::{Provider, actions},
 };
 use garde::Validate;
@@ -129,6 +130,7 @@ async fn confirm(
         token,
     };
     let start = begin_confirm(&app.inventory, &app.db, &request).await.map_err(refusal)?;
+    kill_point("confirm.begun");
     let attempt = match start {
         ConfirmStart::Started { attempt } | ConfirmStart::Running { attempt } => {
             let job = ConfirmBooking { event_id, hold_id, attempt };
@@ -140,6 +142,7 @@ async fn confirm(
         }
         ConfirmStart::Confirmed => 0,
     };
+    kill_point("confirm.enqueued");
     let sought = Sought { event_id, hold_id, user_id, attempt };
     let booking = match start {
         ConfirmStart::Confirmed => look(&app, sought).await?,

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     holds::{self, Hold, HoldRequest, HoldStatus, HoldTokens, PlaceError, ReleaseError, RequestedItem},
     jobs::ExpireHolds,
+    kill_point::kill_point,
     money::Money,
     rate_limit::Taking,
 };
@@ -136,6 +137,7 @@ async fn place(
         }
         let request = HoldRequest { event_id, user_id: caller.id(), items: lines(body)?, idempotency_key };
         let placed = holds::place(&app.inventory, &app.db, &request).await.map_err(refusal)?;
+        kill_point("place.placed");
         if let Some(at) = placed.sweep_at {
             // Without the sweep the seats come back a little later: no reason to refuse a hold that stands.
             let sweep = ExpireHolds { event_id, due_second: at.timestamp() };
@@ -143,6 +145,7 @@ async fn place(
                 tracing::warn!(%error, %event_id, "could not plan the sweep of a hold");
             }
         }
+        kill_point("place.planned");
         let location = format!("/v1/events/{event_id}/holds/{}", placed.hold.id);
         let view = HoldView::new(&placed.hold, &app.hold_tokens);
         Ok(replay_marked(placed.replayed, (StatusCode::CREATED, [(header::LOCATION, location)], Json(view))))

@@ -23,6 +23,7 @@ use crate::{
     fault::Fault,
     holds::HeldItem,
     jobs::SyncInventory,
+    kill_point::kill_point,
     mails::{self, DueMail, MailContent},
     outbox::{self, OutboxEntry},
     payments::refunds,
@@ -242,6 +243,7 @@ async fn cancel_rows(conn: &mut Conn, rows: Vec<(Row, i64)>, doing: &Doing) -> R
         rows.iter().map(|(row, amount)| refunds::Due { booking_id: row.id, amount: *amount }).collect();
     refunds::owe(conn, &due).await?;
     record(conn, &rows, &lines, doing).await?;
+    kill_point("cancel.cancelling");
     let bookings = read::by_ids(conn, &ids).await?;
     Ok(Cancelled { bookings, changes: Changes { seats, buyers } })
 }

@@ -28,6 +28,7 @@ use crate::{
     fault::Fault,
     holds::HeldItem,
     jobs::VoidPayment,
+    kill_point::kill_point,
     mails::{self, DueMail, MailContent},
     money::Money,
     outbox::{self, OutboxEntry},
@@ -208,6 +209,7 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
         // Whoever decided them may not have lived to tell Redis. Their seats' rows are locked above.
         buyers.extend(stock::rows_behind(conn, &ids).await?.buyers);
     }
+    kill_point("confirm.committing");
     let bookings = orders
         .iter()
         .map(|order| {

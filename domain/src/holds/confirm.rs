@@ -8,6 +8,7 @@ use crate::{
     db::Db,
     fault::Fault,
     inventory::{BuyerSnapshot, Call, Inventory, Keys, Reply, Script, SeatSnapshot, SyncError, ensure_ready},
+    kill_point::kill_point,
 };
 
 /// How long it is remembered which event a booking under way belongs to, in seconds.
@@ -82,6 +83,7 @@ pub async fn begin_confirm(
         .query_async(&mut inventory.connection())
         .await
         .map_err(Fault::from)?;
+    kill_point("confirm.pointed");
     let begun = match begin_once(inventory, request).await {
         Err(BeginConfirmError::Rebuilding) => {
             ensure_ready(inventory, db, request.event_id).await.map_err(|error| match error {

@@ -20,6 +20,7 @@ use super::{BuyerSnapshot, Call, Inventory, Keys, Reply, Script, SeatSnapshot};
 use crate::{
     db::{Conn, Db},
     fault::Fault,
+    kill_point::kill_point,
     schema::{event_buyers, events, ticket_types},
 };
 
@@ -123,15 +124,20 @@ async fn rebuild(inventory: &Inventory, db: &Db, event_id: Uuid) -> Result<(), S
             diesel::result::Error::NotFound => SyncError::UnknownEvent,
             other => other.into(),
         })?;
+    kill_point("rebuild.raised");
     let keys = Keys::of(event_id);
     let begin = Call::new(Script::BeginRebuild).key(keys.inventory()).arg(epoch);
     if Reply::new(inventory.run(begin).await?)?.text()? != "begun" {
         return Err(SyncError::Rebuilding);
     }
+    kill_point("rebuild.begun");
     let (event, seats) = read_event(&mut conn, event_id).await?;
+    kill_point("rebuild.read");
     load_buyers(inventory, &mut conn, event_id).await?;
+    kill_point("rebuild.loaded");
     match install(inventory, event_id, epoch, false, &event, &seats).await?.as_str() {
         "installed" => {
+            kill_point("rebuild.installed");
             metrics::counter!("evently_inventory_rebuilds_total").increment(1);
             tracing::info!(%event_id, epoch, elapsed = ?started.elapsed(), "rebuilt the inventory");
             Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use domain::{
     jobs::CapturePayment,
+    kill_point::kill_point,
     payments::{PaymentStatus, progress},
 };
 
@@ -33,7 +34,12 @@ pub async fn run(job: CapturePayment, ctx: &Context) -> Result<(), JobError> {
     }
     let gateway = payments::of(&ctx.gateways, &payment.provider)?;
     match gateway.capture(&payment.charge).await {
-        Outcome::Done(_) => Ok(progress::mark_captured(&ctx.db, &[job.payment_id]).await?),
+        Outcome::Done(_) => {
+            kill_point("capture.captured");
+            progress::mark_captured(&ctx.db, &[job.payment_id]).await?;
+            kill_point("capture.noted");
+            Ok(())
+        }
         Outcome::Declined(reason) => {
             Err(JobError::discard(format!("the provider refuses to capture: {reason}")))
         }

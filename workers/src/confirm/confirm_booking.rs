@@ -10,6 +10,7 @@ use domain::{
     bookings::{self, BookingStatus},
     holds::HoldStatus,
     jobs::ConfirmBooking,
+    kill_point::kill_point,
 };
 
 use super::steps;
@@ -30,6 +31,7 @@ pub const POLICY: Policy = Policy {
 
 pub async fn run(job: ConfirmBooking, ctx: &Context) -> Result<(), JobError> {
     let (hold, kept) = ctx.line.look.call((job.event_id, job.hold_id)).await?;
+    kill_point("confirm.looked");
     let decided =
         kept.filter(|kept| kept.booking.status != BookingStatus::Failed || kept.attempt >= job.attempt);
     if let Some(kept) = decided {
@@ -54,14 +56,19 @@ pub async fn run(job: ConfirmBooking, ctx: &Context) -> Result<(), JobError> {
             return Ok(());
         }
     };
+    kill_point("confirm.authorised");
     let (mut booking, changes) = ctx.line.commit.call(steps::order(&hold, payment)).await?;
+    kill_point("confirm.committed");
     steps::settle(&job, &booking, changes, ctx).await?;
+    kill_point("confirm.settled");
     if booking.status == BookingStatus::Confirmed
         && let Some(attempt) = charge
     {
         steps::capture(&attempt, &mut booking, ctx).await?;
+        kill_point("confirm.noted");
     }
     steps::publish(&hold.reply_to, &booking, ctx).await;
+    kill_point("confirm.published");
     steps::count(&booking);
     Ok(())
 }

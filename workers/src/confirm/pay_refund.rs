@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::{
     bookings,
     jobs::PayRefund,
+    kill_point::kill_point,
     payments::{PaymentStatus, progress, refunds},
 };
 
@@ -40,7 +41,9 @@ pub async fn run(job: PayRefund, ctx: &Context) -> Result<(), JobError> {
         (PaymentStatus::Captured | PaymentStatus::Refunded, Some(reference)) => reference,
         _ => match gateway.capture(&payment.charge).await {
             Outcome::Done(reference) => {
+                kill_point("refund.captured");
                 progress::mark_captured(&ctx.db, &[refund.payment_id]).await?;
+                kill_point("refund.noted");
                 reference
             }
             Outcome::Declined(reason) => return refused(&job, ctx, &reason).await,
@@ -55,7 +58,9 @@ pub async fn run(job: PayRefund, ctx: &Context) -> Result<(), JobError> {
     };
     match gateway.refund(&order).await {
         Outcome::Done(_) => {
+            kill_point("refund.paid");
             bookings::mark_refunded(&ctx.db, job.refund_id).await?;
+            kill_point("refund.done");
             Ok(())
         }
         Outcome::Declined(reason) => refused(&job, ctx, &reason).await,

@@ -10,6 +10,7 @@ use domain::{
     },
     holds::{self, ConfirmingHold, Settled},
     jobs::{CapturePayment, ConfirmBooking, VoidPayment},
+    kill_point::kill_point,
     payments::{
         PaymentStatus, actions,
         attempts::{Attempt, ToPay},
@@ -58,6 +59,7 @@ pub(super) async fn pay(hold: &ConfirmingHold, ctx: &Context) -> Result<Paid, Jo
         currency: hold.hold.currency.clone(),
     };
     let mut attempt = ctx.line.attempt.call(to_pay).await?;
+    kill_point("confirm.attempted");
     let (payment_id, provider) = (attempt.payment_id, attempt.provider.clone());
     if attempt.action.is_some()
         && let Some(failure) = &attempt.failure
@@ -141,7 +143,10 @@ pub(crate) async fn settle(
 pub(super) async fn capture(attempt: &Attempt, booking: &mut Booking, ctx: &Context) -> Result<(), JobError> {
     let Some(gateway) = ctx.gateways.get(&attempt.provider) else { return Ok(()) };
     let captured = match tokio::time::timeout(CAPTURE_PATIENCE, gateway.capture(&attempt.charge)).await {
-        Ok(Outcome::Done(_)) => ctx.line.captured.call(attempt.payment_id).await.is_ok(),
+        Ok(Outcome::Done(_)) => {
+            kill_point("confirm.captured");
+            ctx.line.captured.call(attempt.payment_id).await.is_ok()
+        }
         _ => false,
     };
     if !captured {

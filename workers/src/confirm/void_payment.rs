@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use domain::{jobs::VoidPayment, payments::progress};
+use domain::{jobs::VoidPayment, kill_point::kill_point, payments::progress};
 
 use crate::{
     context::Context,
@@ -31,9 +31,12 @@ pub async fn run(job: VoidPayment, ctx: &Context) -> Result<(), JobError> {
         return Err(JobError::discard("there is no such payment"));
     };
     let gateway = payments::of(&ctx.gateways, &payment.provider)?;
+    kill_point("void.given_up");
     match gateway.void(&payment.charge).await {
         Outcome::Done(reference) => {
+            kill_point("void.voided");
             progress::mark_voided(&ctx.db, job.payment_id, Some(&reference)).await?;
+            kill_point("void.noted");
             metrics::counter!("evently_payments_voided_total").increment(1);
             Ok(())
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use domain::{
     jobs::SendMail,
+    kill_point::kill_point,
     mails::{Claimed, LeasedMail},
 };
 
@@ -27,6 +28,7 @@ pub const POLICY: Policy = Policy {
 };
 
 pub async fn run(job: SendMail, ctx: &Context) -> Result<(), JobError> {
+    kill_point("mail.begun");
     let mailer = &ctx.mailer;
     match mailer.claim(job.mail_id).await? {
         Claimed::Leased(mail) if mail.too_late => give_up(ctx, &mail, "too late", "too_late").await,
@@ -42,6 +44,7 @@ pub async fn run(job: SendMail, ctx: &Context) -> Result<(), JobError> {
 }
 
 async fn send(ctx: &Context, mail: LeasedMail) -> Result<(), JobError> {
+    kill_point("mail.leased");
     let began = Instant::now();
     let kind = mail.content.kind();
     let rendered = match ctx.mailer.render(mail.clone()).await {
@@ -50,7 +53,9 @@ async fn send(ctx: &Context, mail: LeasedMail) -> Result<(), JobError> {
     };
     match ctx.mailer.send(&rendered).await {
         Ok(()) => {
+            kill_point("mail.taken");
             ctx.mailer.mark_sent(mail.id).await?;
+            kill_point("mail.recorded");
             count(kind, "sent");
             metrics::histogram!("evently_mail_send_seconds", "kind" => kind).record(began.elapsed());
             tracing::info!(mail_id = %mail.id, kind, attempt = mail.attempt, "mail sent");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::{
     holds::expire_holds,
     jobs::{ExpireHolds, Job},
+    kill_point::kill_point,
 };
 
 use crate::{
@@ -33,6 +34,7 @@ pub async fn run(job: ExpireHolds, ctx: &Context) -> Result<(), JobError> {
     for _ in 0..SCRIPTS_A_RUN {
         let swept = expire_holds(&ctx.inventory, job.event_id, HOLDS_A_SCRIPT).await?;
         ended += swept.ended;
+        kill_point("expiry.expired");
         if swept.more {
             continue;
         }
@@ -40,6 +42,7 @@ pub async fn run(job: ExpireHolds, ctx: &Context) -> Result<(), JobError> {
             let next = ExpireHolds { event_id: job.event_id, due_second: at.timestamp() };
             if next.key() != job.key() {
                 ctx.queue.enqueue_at(&next, at).await?;
+                kill_point("expiry.planned");
             }
         }
         tracing::debug!(event_id = %job.event_id, ended, "expired holds");

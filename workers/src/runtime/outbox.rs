@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::{db::Db, fault::Fault, outbox};
+use domain::{db::Db, fault::Fault, kill_point::kill_point, outbox};
 use tokio::{sync::mpsc, task::JoinHandle};
 use uuid::Uuid;
 
@@ -75,6 +75,7 @@ async fn write(db: &Db, batch: &mut Vec<Fate>) -> Result<(), Fault> {
     let mut conn = db.conn().await?;
     if !done.is_empty() {
         outbox::finish(&mut conn, &done).await?;
+        kill_point("outbox.finished");
     }
     batch.retain(|fate| matches!(fate, Fate::Dead(..)));
     while let Some(Fate::Dead(id, error)) = batch.last() {

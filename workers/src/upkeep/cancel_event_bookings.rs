@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use domain::{bookings, holds, jobs::CancelEventBookings};
+use domain::{bookings, holds, jobs::CancelEventBookings, kill_point::kill_point};
 
 use crate::{
     context::Context,
@@ -33,6 +33,7 @@ pub async fn run(job: CancelEventBookings, ctx: &Context) -> Result<(), JobError
             break ended.confirming;
         }
     };
+    kill_point("cancel_event.ended");
     let mut cancelled = 0;
     loop {
         let batch = bookings::cancel_batch_of_event(&ctx.db, event_id, BATCH).await?;
@@ -41,7 +42,9 @@ pub async fn run(job: CancelEventBookings, ctx: &Context) -> Result<(), JobError
         }
         cancelled += batch.bookings.len();
         metrics::counter!("evently_event_cancellation_bookings_total").increment(batch.bookings.len() as u64);
+        kill_point("cancel_event.cancelled");
         batch.changes.tell(&ctx.inventory).await;
+        kill_point("cancel_event.told");
     }
     tracing::info!(%event_id, cancelled, confirming, "cancelled bookings of a cancelled event");
     if confirming > 0 {
@@ -50,5 +53,6 @@ pub async fn run(job: CancelEventBookings, ctx: &Context) -> Result<(), JobError
     if !bookings::finish_event_cancellation(&ctx.db, event_id).await? {
         return Err(JobError::retry("a booking was confirmed meanwhile"));
     }
+    kill_point("cancel_event.finished");
     Ok(())
 }

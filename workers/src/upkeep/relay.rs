@@ -10,6 +10,7 @@ use std::{
 
 use domain::{
     jobs::Pool,
+    kill_point::kill_point,
     outbox::{self, Handover, OutboxRow, Taken},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -52,6 +53,9 @@ async fn hand_over(ctx: &Context, which: Handover) -> Result<Report, JobError> {
     let queue = ctx.queue.clone();
     let mut conn = ctx.db.conn().await?;
     let (found, enqueued) = outbox::hand_over(&mut conn, which, BATCH, |rows| enqueue(queue, rows)).await?;
+    if enqueued > 0 {
+        kill_point("relay.handed_over");
+    }
     // Where Redis takes nothing there is no hurry to ask it again.
     let more = i64::try_from(enqueued).is_ok_and(|enqueued| enqueued == BATCH);
     Ok(Report { found: found as u64, fixed: enqueued as u64, more })
