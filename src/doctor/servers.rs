@@ -198,6 +198,8 @@ mod tests {
         assert_eq!(verdicts(&redis_findings("Redis", &sound)), [Ok, Ok, Ok]);
         let full = RedisState { role: "slave".to_owned(), last_write_ok: false, ..sound.clone() };
         assert_eq!(verdicts(&redis_findings("Redis", &full)), [Problem, Problem, Ok]);
+        let cluster = RedisState { mode: "cluster".to_owned(), ..sound.clone() };
+        assert_eq!(verdicts(&redis_findings("Redis", &cluster)), [Problem, Ok, Ok]);
         let cache = RedisState {
             version: "6.2.1".to_owned(),
             append_only: false,

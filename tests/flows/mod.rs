@@ -6,6 +6,7 @@ mod confirm_ends;
 mod event_cancelled;
 mod expiry;
 mod export;
+mod faults;
 mod kill_points;
 mod logged;
 mod outages;

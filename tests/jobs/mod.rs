@@ -9,6 +9,7 @@ mod payloads;
 mod payments;
 mod probe;
 mod queue;
+mod queue_defects;
 mod queue_faults;
 mod queue_periodic;
 mod queue_workers;

@@ -209,11 +209,21 @@ impl Node {
     }
 
     pub fn running(spec: &'static PoolSpec, redis: &TestRedis, database_url: &str, options: Options) -> Self {
+        Self::on(spec, redis, config(redis), database_url, options)
+    }
+
+    pub fn on(
+        spec: &'static PoolSpec,
+        redis: &TestRedis,
+        config: QueueConfig,
+        database_url: &str,
+        options: Options,
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let env: Env =
             [("DATABASE_URL", database_url.to_owned()), ("REDIS_URL", redis.url())].into_iter().collect();
-        let (config, shutdown) = (config(redis), CancellationToken::new());
+        let shutdown = CancellationToken::new();
         let token = shutdown.clone();
         let ended = runtime.spawn(async move {
             let mut ctx = Context::from_env(&env).unwrap();
