@@ -29,6 +29,7 @@ use domain::{
     payments::PaymentsConfig,
     rate_limit::RateLimiter,
     redis_link::RedisLink,
+    waitlist::Joins,
 };
 use queue::{Queue, QueueConfig};
 use routes::health::Health;
@@ -51,6 +52,7 @@ pub struct App {
     pub accounts: Accounts,
     pub hold_tokens: HoldTokens,
     pub payments: PaymentsConfig,
+    pub waitlist: Joins,
     /// What becomes of the confirms that this process began.
     pub results: Results,
     pub limiter: RateLimiter,
@@ -70,6 +72,7 @@ impl App {
         let inventory = Inventory::new(&seats);
         Ok(Self {
             results: Results::new(&seats),
+            waitlist: Joins::start(&db, &inventory),
             catalog: Catalog::new(db.clone(), inventory.clone(), &redis)?,
             inventory,
             queue: Queue::connect(&QueueConfig::from_env(env)?)?,

@@ -146,6 +146,9 @@ jobs! {
     /// Sends one mail of the `mails` table.
     SendMail("send_mail", Email, |j| j.mail_id.to_string()) { mail_id: Uuid }
 
+    /// Offers what is free for the waitlist of one event to those who wait.
+    PromoteWaitlist("promote_waitlist", Waitlist, |j| j.event_id.to_string()) { event_id: Uuid }
+
     /// Brings one event's inventory in Redis level with Postgres.
     SyncInventory("sync_inventory", Upkeep, |j| j.event_id.to_string()) { event_id: Uuid }
 }

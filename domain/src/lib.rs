@@ -31,3 +31,4 @@ pub mod statement;
 pub mod tickets;
 pub mod trace;
 pub mod venues;
+pub mod waitlist;

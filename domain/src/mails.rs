@@ -23,7 +23,7 @@ use crate::{
 
 pub use sending::{
     BookingSnapshot, Claim, Claimed, EventSnapshot, ItemSnapshot, LeasedMail, Snapshot, TicketSnapshot,
-    VenueSnapshot, claim, mark_failed, mark_sent, release,
+    VenueSnapshot, WaitSnapshot, claim, mark_failed, mark_sent, release,
 };
 
 /// What a mail says and what it needs to say it. The tag is the `kind` column and names the template.
@@ -49,6 +49,12 @@ pub enum MailContent {
         amount: i64,
         currency: String,
     },
+    /// Seats are offered to one who waits; with the token that claims them.
+    WaitlistOffer { offer_id: Uuid, token: String },
+    /// The window of an offer has passed.
+    WaitlistOfferExpired { offer_id: Uuid },
+    /// The event was cancelled, and with it the wait.
+    WaitlistEnded { entry_id: Uuid },
 }
 
 impl MailContent {
@@ -62,6 +68,9 @@ impl MailContent {
             Self::EventCancelled { .. } => "event_cancelled",
             Self::BookingRefunded { .. } => "booking_refunded",
             Self::PaymentVoided { .. } => "payment_voided",
+            Self::WaitlistOffer { .. } => "waitlist_offer",
+            Self::WaitlistOfferExpired { .. } => "waitlist_offer_expired",
+            Self::WaitlistEnded { .. } => "waitlist_ended",
         }
     }
 }

@@ -52,7 +52,7 @@ impl Kept {
         match self {
             Self::MailsTooLate => {
                 "UPDATE mails SET status = 'failed', error = 'too late', lease_until = NULL, \
-                 data = data - 'code' - 'snapshot' \
+                 data = data - 'code' - 'token' - 'snapshot' \
                  WHERE id IN (SELECT id FROM mails WHERE status = 'pending' \
                  AND deadline < now() - interval '1 hour' LIMIT $1 FOR UPDATE SKIP LOCKED)"
             }

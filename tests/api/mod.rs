@@ -11,3 +11,4 @@ mod events_capacity;
 mod hostile;
 mod openapi;
 mod traces;
+mod waitlist;

@@ -179,7 +179,7 @@ async fn walk(sale: &Sale, model: &mut Model, step: &Step, at: usize) {
                 Err(ReleaseError::Busy(_)) => {
                     assert!(matches!(hold.status, Status::Confirming | Status::Confirmed));
                 }
-                Ok(()) => {
+                Ok(_) => {
                     assert!(user == hold.user && matches!(hold.status, Status::Held | Status::Over));
                     hold.status = Status::Over;
                 }
@@ -280,6 +280,7 @@ fn commit(sale: &Sale, model: &mut Model, i: usize, outcome: Settled) {
         reserved: 0,
         price: 1000,
         version: model.version,
+        waiting: 0,
     });
     let buyers = model.bought.get(&hold.user).map(|&(sold, version)| BuyerSnapshot {
         user_id: sale.users[hold.user],

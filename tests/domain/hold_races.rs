@@ -139,6 +139,7 @@ fn a_token_says_what_was_held_and_nothing_else_passes() {
         currency: "EUR".to_owned(),
         created_at: chrono::DateTime::from_timestamp_millis(1_700_000_000_000).unwrap(),
         expires_at: chrono::DateTime::from_timestamp_millis(1_700_000_300_000).unwrap(),
+        offered: false,
     };
     let token = tokens.sign(&hold);
     assert_eq!(tokens.verify(&token).unwrap().hold(), &hold);

@@ -158,6 +158,7 @@ async fn a_capacity_is_lowered_before_postgres_and_never_below_what_is_in_use() 
         reserved: 0,
         price: 1000,
         version: 2,
+        waiting: 0,
     };
     let refused = sale.inventory.lower_capacity(sale.event_id, &row(3)).await.unwrap();
     assert_eq!(refused, LowerCapacity::InUse(4));

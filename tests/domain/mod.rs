@@ -4,3 +4,4 @@ mod hold_model;
 mod hold_races;
 mod inventory_rebuild;
 pub mod seats;
+mod waitlist;

@@ -15,6 +15,7 @@ mod payments_killed;
 mod rush;
 mod stripe;
 mod traced;
+mod waitlist;
 
 use std::time::Duration;
 

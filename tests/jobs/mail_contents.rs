@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     mails::{
         BookingSnapshot, EventSnapshot, ItemSnapshot, LeasedMail, MailContent, Snapshot, TicketSnapshot,
-        VenueSnapshot,
+        VenueSnapshot, WaitSnapshot,
     },
     tickets::qr,
 };
@@ -68,6 +68,7 @@ fn mail(content: MailContent, booking: Option<BookingSnapshot>) -> LeasedMail {
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
             name: Some("Ada Lovelace".to_owned()),
             booking,
+            wait: None,
         },
         attempt: 1,
         due_at: at("2027-01-10T09:15:02.345678Z"),
@@ -197,6 +198,48 @@ fn booking_refunded() {
             booking.refund = Some(13_500);
         },
     );
+    insta::assert_snapshot!(read(&mail));
+}
+
+fn wait_mail(content: MailContent) -> LeasedMail {
+    let booking = booking();
+    let mut mail = mail(content, None);
+    mail.snapshot.wait = Some(WaitSnapshot {
+        entry_id: Uuid::from_u128(0xa),
+        ticket_type: "Stalls".to_owned(),
+        quantity: 2,
+        event: booking.event,
+        venue: booking.venue,
+        unit_price: Some(4_500),
+        currency: "EUR".to_owned(),
+        offered_at: Some(at("2027-01-10T09:15:00Z")),
+        expires_at: Some(at("2027-01-10T09:45:00Z")),
+    });
+    mail
+}
+
+#[test]
+fn waitlist_offer() {
+    let (offer_id, token) = (Uuid::from_u128(0xf), "T0k-en_".repeat(6) + "x");
+    insta::assert_snapshot!(read(&wait_mail(MailContent::WaitlistOffer { offer_id, token })));
+}
+
+#[test]
+fn waitlist_offer_expired() {
+    let offer_id = Uuid::from_u128(0xf);
+    insta::assert_snapshot!(read(&wait_mail(MailContent::WaitlistOfferExpired { offer_id })));
+}
+
+#[test]
+fn waitlist_ended() {
+    let entry_id = Uuid::from_u128(0xa);
+    let mut mail = wait_mail(MailContent::WaitlistEnded { entry_id });
+    mail.snapshot.wait = mail.snapshot.wait.map(|wait| WaitSnapshot {
+        unit_price: None,
+        offered_at: None,
+        expires_at: None,
+        ..wait
+    });
     insta::assert_snapshot!(read(&mail));
 }
 

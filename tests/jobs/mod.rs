@@ -16,3 +16,4 @@ mod queue_workers;
 mod relay;
 mod shop;
 mod sweeps;
+mod waitlist;

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use domain::jobs::{
     self, CancelEventBookings, CapturePayment, ConfirmBooking, ExpireHolds, Job, PayRefund, Pool,
-    RefreshPayment, SendMail, SyncInventory, VoidPayment,
+    PromoteWaitlist, RefreshPayment, SendMail, SyncInventory, VoidPayment,
 };
 use queue::Envelope;
 use uuid::Uuid;
@@ -63,6 +63,11 @@ fn payloads_are_frozen() {
             &SendMail { mail_id: A },
             "send_mail:01930000-0000-7000-8000-00000000000a",
             r#"{"mail_id":"01930000-0000-7000-8000-00000000000a"}"#,
+        ),
+        frozen(
+            &PromoteWaitlist { event_id: A },
+            "promote_waitlist:01930000-0000-7000-8000-00000000000a",
+            r#"{"event_id":"01930000-0000-7000-8000-00000000000a"}"#,
         ),
         frozen(
             &SyncInventory { event_id: A },

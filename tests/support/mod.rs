@@ -18,4 +18,5 @@ pub mod redis;
 pub mod roles;
 pub mod smtp;
 pub mod stripe_proxy;
+pub mod waitlist;
 pub mod workers;

@@ -15,6 +15,7 @@ use domain::{
     kill_point::kill_point,
     money::Money,
     rate_limit::Taking,
+    waitlist,
 };
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
+use super::waitlist::pass_on;
 use crate::{
     App, AppState,
     caller::Caller,
@@ -89,7 +91,7 @@ pub struct HeldItemView {
 }
 
 impl HoldView {
-    fn new(hold: &Hold, tokens: &HoldTokens) -> Self {
+    pub(super) fn new(hold: &Hold, tokens: &HoldTokens) -> Self {
         let items = hold.items.iter().map(|item| HeldItemView {
             ticket_type_id: item.ticket_type_id,
             quantity: item.quantity,
@@ -247,7 +249,13 @@ async fn release(
     Path((event_id, hold_id)): Path<(Uuid, Uuid)>,
 ) -> ApiResult<StatusCode> {
     match holds::release(&app.inventory, event_id, hold_id, caller.id()).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Ok(offered) => {
+            if offered {
+                let ended = waitlist::lapse(&app.db, &[hold_id]).await?;
+                pass_on(&app, event_id, ended).await;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        }
         Err(ReleaseError::NotFound) => Err(ApiError::not_found()),
         Err(ReleaseError::Busy(status)) => {
             Err(ApiError::new(Code::InvalidState, format!("The hold is {status}: it cannot be released.")))

@@ -35,6 +35,7 @@ use crate::{
     payments::PaymentStatus,
     statement::prepared,
     trace::TraceContext,
+    waitlist,
 };
 
 /// A hold whose payment has been dealt with: what becomes of it is to be decided.
@@ -173,9 +174,16 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
     let mut stock = Stock::lock(conn, types).await?;
     let payable = lock_payments(conn, &firsts).await?;
     let context = load_context(conn, &firsts).await?;
+    let ids: Vec<Uuid> = firsts.iter().map(|order| order.booking_id).collect();
+    let offered = waitlist::lock_claimed(conn, &ids).await?;
 
-    let verdicts: Vec<Verdict> =
-        firsts.iter().map(|order| decide(order, &context, &open, &payable, &mut stock)).collect();
+    let verdicts: Vec<Verdict> = firsts
+        .iter()
+        .map(|order| {
+            let offered = offered.contains(&order.booking_id);
+            decide(order, &context, &open, &payable, &mut stock, offered)
+        })
+        .collect();
     let pick = |verdict: fn(&Verdict) -> bool| -> Vec<&Order> {
         firsts.iter().zip(&verdicts).filter(|(_, v)| verdict(v)).map(|(order, _)| *order).collect()
     };
@@ -183,6 +191,9 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
     let decided = pick(|verdict| *verdict == Verdict::Decided);
 
     let seats = stock.sell(conn).await?;
+    let sold: Vec<Uuid> =
+        confirmed.iter().map(|order| order.booking_id).filter(|id| offered.contains(id)).collect();
+    waitlist::mark_sold(conn, &sold).await?;
     let mut bought = BTreeMap::new();
     for order in &confirmed {
         *bought.entry((order.event_id, order.user_id)).or_insert(0) += stock::quantity(&order.items);
@@ -267,6 +278,7 @@ fn decide(
     open: &HashSet<Uuid>,
     payable: &HashSet<Uuid>,
     stock: &mut Stock,
+    offered: bool,
 ) -> Verdict {
     let Some(known) = context.get(&order.booking_id) else { return Verdict::Nobody };
     if known.email.is_none() {
@@ -289,7 +301,7 @@ fn decide(
     }
     if !open.contains(&order.event_id) || !stock.sells(order.event_id, &order.items) {
         Verdict::Fail(Failure::SaleClosed)
-    } else if stock.take(&order.items) {
+    } else if stock.take(&order.items, offered) {
         Verdict::Confirm
     } else {
         Verdict::Fail(Failure::SoldOut)

@@ -27,6 +27,7 @@ pub use read::{
 };
 pub use refund_policy::refund_due;
 pub use refunded::mark_refunded;
+pub(crate) use stock::SeatCount;
 pub use stock::{Changes, rows_behind};
 
 /// How far a booking is.

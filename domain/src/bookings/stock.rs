@@ -19,7 +19,7 @@ use crate::{
 
 /// A ticket type's numbers as Postgres has them, for Redis to take over if they are newer than its own.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
-pub(super) struct SeatCount {
+pub(crate) struct SeatCount {
     #[diesel(sql_type = SqlUuid)]
     pub id: Uuid,
     #[diesel(sql_type = SqlUuid)]
@@ -34,8 +34,25 @@ pub(super) struct SeatCount {
     pub price: i64,
     #[diesel(sql_type = BigInt)]
     pub inventory_version: i64,
+    #[diesel(sql_type = Integer)]
+    pub waiting_tickets: i32,
     #[diesel(sql_type = Bool)]
     pub withdrawn: bool,
+}
+
+impl From<&SeatCount> for SeatSnapshot {
+    fn from(row: &SeatCount) -> Self {
+        Self {
+            ticket_type_id: row.id,
+            // One that was withdrawn has no capacity beyond what it sold.
+            capacity: if row.withdrawn { row.sold + row.reserved } else { row.capacity },
+            sold: row.sold,
+            reserved: row.reserved,
+            price: row.price,
+            version: row.inventory_version,
+            waiting: row.waiting_tickets,
+        }
+    }
 }
 
 /// How many tickets of an event a user has, for Redis to take over if it is newer.
@@ -59,16 +76,19 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Rows of ticket types alone.
+    pub(crate) const fn of_seats(seats: Vec<SeatCount>) -> Self {
+        Self { seats, buyers: Vec::new() }
+    }
+
+    /// The rows of ticket types alone.
+    pub(crate) fn into_seats(self) -> Vec<SeatCount> {
+        self.seats
+    }
+
     /// The rows of one event.
     pub fn of(&self, event_id: Uuid) -> (Vec<SeatSnapshot>, Vec<BuyerSnapshot>) {
-        let seats = self.seats.iter().filter(|row| row.event_id == event_id).map(|row| SeatSnapshot {
-            ticket_type_id: row.id,
-            capacity: row.capacity,
-            sold: row.sold,
-            reserved: row.reserved,
-            price: row.price,
-            version: row.inventory_version,
-        });
+        let seats = self.seats.iter().filter(|row| row.event_id == event_id).map(SeatSnapshot::from);
         let buyers = self.buyers.iter().filter(|row| row.event_id == event_id).map(|row| BuyerSnapshot {
             user_id: row.user_id,
             sold: row.sold,
@@ -112,6 +132,8 @@ pub(super) struct Stock {
     types: HashMap<Uuid, SeatCount>,
     /// What this transaction sells of each, in the order of ids.
     taken: BTreeMap<Uuid, i32>,
+    /// How much of that was reserved for offers.
+    offered: BTreeMap<Uuid, i32>,
 }
 
 impl Stock {
@@ -127,7 +149,7 @@ impl Stock {
     }
 
     fn of(rows: Vec<SeatCount>) -> Self {
-        Self { types: rows.into_iter().map(|row| (row.id, row)).collect(), taken: BTreeMap::new() }
+        Self { types: rows.into_iter().map(|row| (row.id, row)).collect(), ..Self::default() }
     }
 
     /// Whether every line is of this event and still sold.
@@ -137,21 +159,27 @@ impl Stock {
         })
     }
 
-    /// Takes the seats of a whole order, or none of them if one line does not fit.
-    pub(super) fn take(&mut self, items: &[HeldItem]) -> bool {
-        let mut taken = self.taken.clone();
+    /// Takes the seats of a whole order, or none of them if one line does not fit. Those of an offer are reserved for
+    /// it already.
+    pub(super) fn take(&mut self, items: &[HeldItem], offered: bool) -> bool {
+        let (mut taken, mut from_offers) = (self.taken.clone(), self.offered.clone());
         for item in items {
             let Some(row) = self.types.get(&item.ticket_type_id) else { return false };
             let count = taken.entry(item.ticket_type_id).or_default();
             let Some(more) = i32::try_from(item.quantity).ok().and_then(|q| count.checked_add(q)) else {
                 return false;
             };
-            if i64::from(row.sold) + i64::from(row.reserved) + i64::from(more) > i64::from(row.capacity) {
+            let reserved = from_offers.entry(item.ticket_type_id).or_default();
+            if offered {
+                *reserved += more - *count;
+            }
+            let others = i64::from(row.reserved) - i64::from(*reserved);
+            if i64::from(row.sold) + others + i64::from(more) > i64::from(row.capacity) {
                 return false;
             }
             *count = more;
         }
-        self.taken = taken;
+        (self.taken, self.offered) = (taken, from_offers);
         true
     }
 
@@ -161,7 +189,13 @@ impl Stock {
             let rows: Vec<SeatCount> = prepared(
                 sql_query(include_str!("sql/sell.sql"))
                     .bind::<Array<SqlUuid>, _>(self.taken.keys().copied().collect::<Vec<_>>())
-                    .bind::<Array<Integer>, _>(self.taken.values().copied().collect::<Vec<_>>()),
+                    .bind::<Array<Integer>, _>(self.taken.values().copied().collect::<Vec<_>>())
+                    .bind::<Array<Integer>, _>(
+                        self.taken
+                            .keys()
+                            .map(|id| self.offered.get(id).copied().unwrap_or(0))
+                            .collect::<Vec<_>>(),
+                    ),
             )
             .load(conn)
             .await?;
@@ -246,6 +280,7 @@ mod tests {
             reserved: 0,
             price: 0,
             inventory_version: 1,
+            waiting_tickets: 0,
             withdrawn: false,
         }
     }
@@ -257,12 +292,22 @@ mod tests {
     #[test]
     fn what_does_not_fit_takes_nothing_and_what_comes_after_may_fit() {
         let mut stock = Stock::of(vec![seats(1, 3, 0), seats(2, 10, 9)]);
-        assert!(stock.take(&[line(1, 2)]));
-        assert!(!stock.take(&[line(1, 1), line(2, 2)]));
-        assert!(!stock.take(&[line(1, 2)]));
-        assert!(stock.take(&[line(1, 1), line(2, 1)]));
-        assert!(!stock.take(&[line(3, 1)]));
-        assert!(!stock.take(&[line(2, u32::MAX)]));
+        assert!(stock.take(&[line(1, 2)], false));
+        assert!(!stock.take(&[line(1, 1), line(2, 2)], false));
+        assert!(!stock.take(&[line(1, 2)], false));
+        assert!(stock.take(&[line(1, 1), line(2, 1)], false));
+        assert!(!stock.take(&[line(3, 1)], false));
+        assert!(!stock.take(&[line(2, u32::MAX)], false));
+        assert!(!stock.take(&[line(1, 1)], false));
         assert_eq!(stock.taken.values().copied().collect::<Vec<_>>(), [3, 1]);
+    }
+
+    #[test]
+    fn seats_of_an_offer_are_there_for_it_and_for_nobody_else() {
+        let mut stock = Stock::of(vec![SeatCount { reserved: 2, ..seats(1, 10, 8) }]);
+        assert!(!stock.take(&[line(1, 1)], false));
+        assert!(stock.take(&[line(1, 2)], true));
+        assert!(!stock.take(&[line(1, 1)], false));
+        assert_eq!((stock.taken[&Uuid::from_u128(1)], stock.offered[&Uuid::from_u128(1)]), (2, 2));
     }
 }

@@ -159,7 +159,7 @@ impl From<&SeatCount> for TicketTypeAvailability {
             held: count.held,
             offered: count.offered,
             available: count.available(),
-            waitlisted: 0,
+            waitlisted: count.waitlisted,
         }
     }
 }

@@ -114,6 +114,7 @@ struct Present {
     base_price: i64,
     price: i64,
     inventory_version: i64,
+    waiting_tickets: i32,
 }
 
 async fn lock_type(conn: &mut Conn, event_id: Uuid, id: Uuid, expected: i64) -> Result<Present, WriteError> {
@@ -128,6 +129,7 @@ async fn lock_type(conn: &mut Conn, event_id: Uuid, id: Uuid, expected: i64) -> 
             ticket_types::base_price,
             ticket_types::price,
             ticket_types::inventory_version,
+            ticket_types::waiting_tickets,
         ))
         .for_no_key_update()
         .first(conn)
@@ -226,12 +228,14 @@ async fn delete_row(
         if count(conn, event_id).await? == 1 {
             return Err(WriteError::InvalidState("A published event needs a ticket type: this is its last."));
         }
-        cut.lower(event_id, &present.lowered(id, 0, present.price)).await?;
+        cut.lower(event_id, &SeatSnapshot { waiting: 0, ..present.lowered(id, 0, present.price) }).await?;
     }
     let written = diesel::update(ticket_types::table.find(id))
         .filter((ticket_types::sold + ticket_types::reserved).eq(0))
         .set((
             ticket_types::capacity.eq(0),
+            ticket_types::waiting_entries.eq(0),
+            ticket_types::waiting_tickets.eq(0),
             ticket_types::deleted_at.eq(diesel::dsl::now),
             ticket_types::version.eq(ticket_types::version + 1),
             ticket_types::inventory_version.eq(ticket_types::inventory_version + 1),
@@ -242,6 +246,13 @@ async fn delete_row(
     if written == 0 {
         return Err(WriteError::CapacityInUse);
     }
+    diesel::sql_query(
+        "UPDATE waitlist_entries SET status = 'expired', changed_at = now()
+         WHERE ticket_type_id = $1 AND status = 'waiting'",
+    )
+    .bind::<diesel::sql_types::Uuid, _>(id)
+    .execute(conn)
+    .await?;
     let detail = json!({ "ticket_type_id": id });
     Ok(changed(conn, event_id, Some(editor.user_id), "ticket_type.deleted", detail, &[]).await?)
 }
@@ -256,6 +267,7 @@ impl Present {
             reserved: self.reserved,
             price,
             version: self.inventory_version + 1,
+            waiting: self.waiting_tickets,
         }
     }
 }

@@ -146,6 +146,7 @@ async fn begin_once(
         call.push(hold.created_at.timestamp_millis());
         call.push(hold.expires_at.timestamp_millis());
         call.push(hold.quantity());
+        call.push(u8::from(hold.offered));
     }
     let mut reply = Reply::new(inventory.run(call).await?)?;
     let attempt =

@@ -70,6 +70,8 @@ pub struct Hold {
     pub currency: String,
     pub created_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
+    /// Made out of an offer of the waitlist: its seats are reserved in Postgres until it is sold or over.
+    pub offered: bool,
 }
 
 impl Hold {
@@ -98,13 +100,14 @@ pub async fn read(inventory: &Inventory, event_id: Uuid, hold_id: Uuid) -> Resul
     Ok(parse_read(event_id, hold_id, reply)?.map(|record| record.hold))
 }
 
-/// Gives a hold's seats back at once, at its owner's wish. Releasing what is over already does nothing.
+/// Gives a hold's seats back at once, at its owner's wish. Releasing what is over already does nothing. Answers whether
+/// it was made out of an offer, whose seats the caller then gives back in Postgres.
 pub async fn release(
     inventory: &Inventory,
     event_id: Uuid,
     hold_id: Uuid,
     user_id: Uuid,
-) -> Result<(), ReleaseError> {
+) -> Result<bool, ReleaseError> {
     let keys = Keys::of(event_id);
     let call = Call::new(Script::Release)
         .key(keys.inventory())
@@ -117,9 +120,9 @@ pub async fn release(
     match reply.text()?.as_str() {
         "released" => {
             metrics::counter!("evently_holds_total", "outcome" => "released").increment(1);
-            Ok(())
+            Ok(reply.int()? == 1)
         }
-        "already" => Ok(()),
+        "already" => Ok(!reply.is_empty() && reply.int()? == 1),
         "not_found" => Err(ReleaseError::NotFound),
         "busy" => Err(ReleaseError::Busy(reply.text()?)),
         other => Err(Fault::Corrupt(format!("release said {other}")).into()),
@@ -160,7 +163,7 @@ fn parse_read(event_id: Uuid, hold_id: Uuid, value: redis::Value) -> Result<Opti
         other => return Err(Fault::Corrupt(format!("a hold is {other}"))),
     };
     let items = decode_items(&reply.text()?)?;
-    let hold = Hold {
+    let mut hold = Hold {
         id: hold_id,
         event_id,
         user_id,
@@ -170,19 +173,16 @@ fn parse_read(event_id: Uuid, hold_id: Uuid, value: redis::Value) -> Result<Opti
         currency: reply.text()?,
         created_at: reply.time()?,
         expires_at: reply.time()?,
+        offered: false,
     };
     let attempt = u32::try_from(reply.int()?).map_err(|e| Fault::Corrupt(e.to_string()))?;
-    Ok(Some(Record {
-        hold,
-        attempt,
-        payment: reply.text()?,
-        waiting: reply.text()?,
-        confirming_since_ms: reply.int()?,
-    }))
+    let (payment, waiting, confirming_since_ms) = (reply.text()?, reply.text()?, reply.int()?);
+    hold.offered = reply.int()? == 1;
+    Ok(Some(Record { hold, attempt, payment, waiting, confirming_since_ms }))
 }
 
 /// Items as scripts and tokens carry them: `type:quantity:price`, separated by commas.
-fn encode_items(items: &[HeldItem]) -> String {
+pub(crate) fn encode_items(items: &[HeldItem]) -> String {
     let mut text = String::with_capacity(items.len() * 48);
     for item in items {
         let comma = if text.is_empty() { "" } else { "," };

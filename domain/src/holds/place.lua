@@ -1,4 +1,4 @@
--- Places a hold: every line of the basket or none.
+-- Places a hold: every line of the basket or none. What is kept for the waitlist it does not see.
 -- KEYS  inventory, holds, the hold, uh, us, the idempotency key
 -- ARGV  hold id, user, fingerprint of the request, then for each line: ticket type, quantity
 -- Says  {rebuilding} {not_found} {reused} {limit, have, may} {unknown_ticket_type, line from 0}
@@ -47,7 +47,7 @@ local function have()
 end
 local function short_line()
   for i = 4, #ARGV, 2 do
-    if free(ev, ARGV[i]) < tonumber(ARGV[i + 1]) then return (i - 4) / 2 end
+    if public(ev, ARGV[i]) < tonumber(ARGV[i + 1]) then return (i - 4) / 2 end
   end
   return nil
 end
@@ -64,7 +64,9 @@ if short then
 end
 
 for i = 4, #ARGV, 2 do
+  local _, waited_for = public(ev, ARGV[i])
   redis.call('HINCRBY', ev, 'h:' .. ARGV[i], ARGV[i + 1])
+  if waited_for then redis.call('HINCRBY', ev, 'pb:' .. ARGV[i], -ARGV[i + 1]) end
 end
 redis.call('HINCRBY', uh, user, quantity)
 local deadline, items = now + m[7], table.concat(lines, ',')

@@ -128,6 +128,7 @@ async fn place_once(inventory: &Inventory, request: &HoldRequest) -> Result<Plac
                 currency: reply.text()?,
                 created_at: reply.time()?,
                 expires_at: reply.time()?,
+                offered: false,
             };
             let second = reply.int()?;
             let sweep_at = (second > 0).then(|| DateTime::from_timestamp(second, 0)).flatten();
@@ -178,6 +179,7 @@ fn replayed(request: &HoldRequest, outcome: &str) -> Result<Placed, PlaceError> 
                 currency,
                 created_at,
                 expires_at,
+                offered: false,
             };
             Ok(Placed { hold, replayed: true, sweep_at: None })
         }

@@ -57,6 +57,9 @@ struct Wire {
     /// Milliseconds.
     created: i64,
     deadline: i64,
+    /// Made out of an offer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    of: bool,
 }
 
 /// Signs and checks hold tokens: HMAC, since nobody but us reads them.
@@ -97,6 +100,7 @@ impl HoldTokens {
             cur: hold.currency.clone(),
             created: hold.created_at.timestamp_millis(),
             deadline: hold.expires_at.timestamp_millis(),
+            of: hold.offered,
         };
         // HMAC over plain fields: there is nothing in it that could fail.
         jsonwebtoken::encode(&self.header, &wire, &self.signing).expect("HMAC signs anything")
@@ -118,6 +122,7 @@ impl HoldTokens {
             currency: wire.cur,
             created_at: time(wire.created)?,
             expires_at: time(wire.deadline)?,
+            offered: wire.of,
         };
         Ok(HoldClaims { hold, late: false })
     }

@@ -50,6 +50,11 @@ scripts! {
     BeginConfirm "../holds/begin_confirm.lua",
     Settle "../holds/settle.lua",
     Expire "../holds/expire.lua",
+    BeginJoin "../waitlist/begin_join.lua",
+    EndJoins "../waitlist/end_joins.lua",
+    StaleJoins "../waitlist/stale_joins.lua",
+    TakeShare "../waitlist/take.lua",
+    Claim "../waitlist/claim.lua",
 }
 
 const PRELUDE: &str = include_str!("prelude.lua");
@@ -75,8 +80,12 @@ pub struct SeatCount {
     pub sold: i64,
     /// In holds, confirming ones included.
     pub held: i64,
-    /// Kept for the waitlist.
+    /// Kept for the waitlist: offered, or free and to be offered.
     pub offered: i64,
+    /// Of those, what is free and to be offered.
+    pub share: i64,
+    /// Tickets that people wait for.
+    pub waitlisted: i64,
 }
 
 impl SeatCount {
@@ -107,6 +116,8 @@ pub struct SeatSnapshot {
     pub price: i64,
     /// `ticket_types.inventory_version`.
     pub version: i64,
+    /// Tickets that people wait for. It comes with the same version, so that no seat comes free unseen by them.
+    pub waiting: i32,
 }
 
 /// A row of `event_buyers` as Postgres committed it. Redis takes it unless it has a newer one.
@@ -141,6 +152,9 @@ impl Keys {
     }
     pub(crate) fn hold(&self, hold_id: Uuid) -> String {
         format!("{}:h:{hold_id}", self.0)
+    }
+    pub(crate) fn joining(&self) -> String {
+        format!("{}:joining", self.0)
     }
     pub(crate) fn idempotency(&self, user_id: Uuid, key: &str) -> String {
         format!("{}:i:{user_id}:{key}", self.0)
@@ -295,9 +309,11 @@ impl Inventory {
         let as_of = reply.time()?;
         let mut counts = Vec::with_capacity(ticket_types.len());
         for &ticket_type_id in ticket_types {
-            let (capacity, sold, offered, held) = (reply.int()?, reply.int()?, reply.int()?, reply.int()?);
+            let (capacity, sold, reserved, held) = (reply.int()?, reply.int()?, reply.int()?, reply.int()?);
+            let (claimed, share, waitlisted) = (reply.int()?, reply.int()?, reply.int()?);
             if capacity >= 0 {
-                counts.push(SeatCount { ticket_type_id, capacity, sold, held, offered });
+                let (held, offered) = (held + claimed, reserved - claimed + share);
+                counts.push(SeatCount { ticket_type_id, capacity, sold, held, offered, share, waitlisted });
             }
         }
         Ok(Some((as_of, counts)))
@@ -314,7 +330,8 @@ impl Inventory {
             .arg(row.sold)
             .arg(row.reserved)
             .arg(row.price)
-            .arg(row.version);
+            .arg(row.version)
+            .arg(row.waiting);
         let mut reply = Reply::new(self.run(call).await?)?;
         match reply.text()?.as_str() {
             "lowered" => Ok(LowerCapacity::Lowered),

@@ -6,14 +6,20 @@
 --   ev:{E}:confirming  zset    hold id -> since (ms): every hold that is `confirming`
 --   ev:{E}:uh          hash    user -> tickets in holds of these two kinds
 --   ev:{E}:us          hash    user -> "<tickets sold>:<version>", a copy of event_buyers
+--   ev:{E}:joining     zset    "<ticket type>:<join>" -> since (ms): joins of the waitlist that are being decided
 --   ev:{E}:h:<hold>    hash    one hold; has a TTL once it is over, never before
 --   ev:{E}:i:<u>:<k>   string  what an idempotency key decided
 -- Fields of ev:{E}: state (ready|rebuilding), server (run id at install), epoch, sw (second of the planned sweep);
 --   of the event, a copy of Postgres: mv version, st status, ss/se sale window (ms), lim, ttl (ms), cur;
---   of each ticket type T, a copy of Postgres: c:T capacity, s:T sold, r:T reserved, p:T price, v:T version;
---   and h:T, the seats in holds, which is Redis's own. Free = c - s - r - h.
+--   of each ticket type T, a copy of Postgres: c:T capacity, s:T sold, r:T reserved (for offers of the waitlist, until
+--   they are sold or over), w:T tickets waited for, p:T price, v:T version;
+--   and Redis's own: h:T seats in holds, o:T those of r that are in holds made out of an offer, j:T joins under way,
+--   pb:T what the public may still take while somebody waits.
+-- Free = c - s - r - h. The gate: pb:T is there exactly while w > 0 or j > 0. It begins as what was free just then and
+-- only falls; so whatever comes free meanwhile, by whichever script and in whichever order, is above it. That is the
+-- waitlist's share, free - pb. When nobody waits any more pb goes, and all that is free is the public's.
 -- Fields of a hold: u user, s status, i items "T:quantity:price,…", q tickets, t total, cur, c created (ms),
---   x deadline (ms), e ended (ms), a confirms so far, p payment "provider:token", r who waits, cs confirming since (ms).
+--   x deadline (ms), of 1 if made out of an offer, e ended (ms), a confirms so far, p payment "provider:token", r who waits, cs confirming since (ms).
 
 local KEEP_ENDED_MS = 600000
 
@@ -32,9 +38,10 @@ local function is_ready(ev)
   return f[1] == 'ready' and f[2] == SERVER
 end
 
-local function give_back(ev, uh, user, items, quantity)
+-- The seats of a hold made out of an offer stay reserved: Postgres, which has them, gives them back.
+local function give_back(ev, uh, user, items, quantity, offered)
   for tt, q in string.gmatch(items, '([^:,]+):(%d+):') do
-    redis.call('HINCRBY', ev, 'h:' .. tt, -q)
+    redis.call('HINCRBY', ev, (offered and 'o:' or 'h:') .. tt, -q)
   end
   if redis.call('HINCRBY', uh, user, -quantity) <= 0 then
     redis.call('HDEL', uh, user)
@@ -52,9 +59,9 @@ local function expire(ev, holds, uh, up_to, now, limit)
   local ids = redis.call('ZRANGEBYSCORE', holds, '-inf', up_to, 'LIMIT', 0, limit)
   for _, id in ipairs(ids) do
     local hold = ev .. ':h:' .. id
-    local f = redis.call('HMGET', hold, 's', 'u', 'i', 'q', 'x')
+    local f = redis.call('HMGET', hold, 's', 'u', 'i', 'q', 'x', 'of')
     if f[1] == 'held' then
-      give_back(ev, uh, f[2], f[3], f[4])
+      give_back(ev, uh, f[2], f[3], f[4], f[6])
       close(hold, 'expired', now, f[5])
     end
     redis.call('ZREM', holds, id)
@@ -62,13 +69,53 @@ local function expire(ev, holds, uh, up_to, now, limit)
   return #ids
 end
 
+-- What is free, whoever may take it; nil for an unknown ticket type.
+local function free(ev, tt)
+  local f = redis.call('HMGET', ev, 'c:' .. tt, 's:' .. tt, 'r:' .. tt, 'h:' .. tt)
+  if not f[1] then return nil end
+  return f[1] - f[2] - f[3] - (f[4] or 0)
+end
+
+-- What the public may take, and whether somebody waits.
+local function public(ev, tt)
+  local f = redis.call('HMGET', ev, 'c:' .. tt, 's:' .. tt, 'r:' .. tt, 'h:' .. tt, 'pb:' .. tt)
+  if not f[1] then return nil end
+  local all = f[1] - f[2] - f[3] - (f[4] or 0)
+  if f[5] then return math.min(all, tonumber(f[5])), true end
+  return all, false
+end
+
+-- Opens or closes the gate as w and j say; `most` is what the public may have of what is free, if it opens. Of one that
+-- is open already the public keeps what is left: were it more than is free, the next seat to come free would be theirs.
+local function set_gate(ev, tt, most)
+  local f = redis.call('HMGET', ev, 'w:' .. tt, 'j:' .. tt, 'pb:' .. tt)
+  if tonumber(f[1] or 0) > 0 or tonumber(f[2] or 0) > 0 then
+    local kept = f[3] and math.min(tonumber(f[3]), free(ev, tt)) or most
+    redis.call('HSET', ev, 'pb:' .. tt, math.max(0, kept))
+  else
+    redis.call('HDEL', ev, 'pb:' .. tt)
+  end
+end
+
 -- Takes a row of Postgres unless a newer one is here. The same row twice is the same; an older one does nothing.
-local function apply_seats(ev, tt, capacity, sold, reserved, price, version)
+-- Should the row be the first to say that somebody waits, then what it frees is not the public's any more.
+local function apply_seats(ev, tt, capacity, sold, reserved, price, version, waiting)
   local present = redis.call('HGET', ev, 'v:' .. tt)
   if present and tonumber(present) > tonumber(version) then return 0 end
-  redis.call('HSET', ev, 'c:' .. tt, capacity, 's:' .. tt, sold, 'r:' .. tt, reserved, 'p:' .. tt, price, 'v:' .. tt, version)
+  local before = free(ev, tt) or 0
+  redis.call('HSET', ev, 'c:' .. tt, capacity, 's:' .. tt, sold, 'r:' .. tt, reserved, 'p:' .. tt, price,
+    'v:' .. tt, version, 'w:' .. tt, waiting)
   redis.call('HSETNX', ev, 'h:' .. tt, 0)
+  set_gate(ev, tt, math.min(before, free(ev, tt)))
   return 1
+end
+
+-- Ends joins that were under way, each once.
+local function end_join(ev, joining, member)
+  if redis.call('ZREM', joining, member) == 0 then return end
+  local tt = string.match(member, '^([^:]+):')
+  if redis.call('HINCRBY', ev, 'j:' .. tt, -1) <= 0 then redis.call('HDEL', ev, 'j:' .. tt) end
+  if redis.call('HEXISTS', ev, 'c:' .. tt) == 1 then set_gate(ev, tt, free(ev, tt)) end
 end
 
 local function apply_buyer(us, user, sold, version)
@@ -81,10 +128,4 @@ local function apply_event(ev, version, status, sales_start, sales_end, limit, t
   local present = redis.call('HGET', ev, 'mv')
   if present and tonumber(present) > tonumber(version) then return end
   redis.call('HSET', ev, 'mv', version, 'st', status, 'ss', sales_start, 'se', sales_end, 'lim', limit, 'ttl', ttl, 'cur', currency)
-end
-
-local function free(ev, tt)
-  local f = redis.call('HMGET', ev, 'c:' .. tt, 's:' .. tt, 'r:' .. tt, 'h:' .. tt)
-  if not f[1] then return nil end
-  return f[1] - f[2] - f[3] - f[4]
 end

@@ -8,7 +8,7 @@ use super::{
     Call, Inventory, Keys, Reply, Script, SeatSnapshot,
     sync::{self, SyncError, ensure_ready, sync_event},
 };
-use crate::{db::Db, fault::Fault};
+use crate::{db::Db, fault::Fault, waitlist};
 
 /// More holds than this are not recounted: the script would keep Redis for too long.
 const MOST_HOLDS: u32 = 20_000;
@@ -44,6 +44,7 @@ struct Counted {
 /// Compares and mends. Safe at any time, also under traffic: a difference counts only if it outlasts `GRACE`.
 pub async fn reconcile_event(inventory: &Inventory, db: &Db, event_id: Uuid) -> Result<Drift, SyncError> {
     let mut drift = Drift::default();
+    waitlist::clear_stale_joins(inventory, db, event_id).await?;
     if compare(inventory, db, event_id).await?.is_some_and(|first| first.total() == 0) {
         return Ok(drift);
     }
@@ -69,9 +70,7 @@ pub async fn reconcile_event(inventory: &Inventory, db: &Db, event_id: Uuid) -> 
     for row in &now {
         let differs = |counted: &&Counted| {
             counted.row.version > row.version
-                || (counted.row.version == row.version
-                    && (counted.row.sold, counted.row.reserved, counted.row.capacity)
-                        != (row.sold, row.reserved, row.capacity))
+                || (counted.row.version == row.version && counted.row != SeatSnapshot { price: 0, ..*row })
         };
         if found.get(&row.ticket_type_id).as_ref().is_some_and(differs) {
             drift.ahead += 1;
@@ -131,9 +130,10 @@ async fn inspect(
     while !reply.is_empty() {
         let ticket_type_id = reply.id()?;
         let (capacity, sold, reserved) = (small(reply.int()?)?, small(reply.int()?)?, small(reply.int()?)?);
-        let (held, version, recounted) = (reply.int()?, reply.int()?, reply.int()?);
+        let (held, version) = (reply.int()?, reply.int()?);
+        let (waiting, recounted) = (small(reply.int()?)?, reply.int()?);
         // Prices are not compared here: they come with the same versions.
-        let row = SeatSnapshot { ticket_type_id, capacity, sold, reserved, price: 0, version };
+        let row = SeatSnapshot { ticket_type_id, capacity, sold, reserved, price: 0, version, waiting };
         found.insert(ticket_type_id, Counted { row, held, recounted });
     }
     Ok(Some((found, complete)))

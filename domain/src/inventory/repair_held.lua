@@ -6,7 +6,8 @@ local ev, tt = KEYS[1], ARGV[1]
 local count = 0
 for k = 2, 3 do
   for _, id in ipairs(redis.call('ZRANGE', KEYS[k], 0, -1)) do
-    local items = redis.call('HGET', ev .. ':h:' .. id, 'i') or ''
+    local h = redis.call('HMGET', ev .. ':h:' .. id, 'i', 'of')
+    local items = h[2] and '' or h[1] or ''
     for t, q in string.gmatch(items, '([^:,]+):(%d+):') do
       if t == tt then count = count + q end
     end

@@ -169,7 +169,7 @@ async fn read_event(conn: &mut Conn, event_id: Uuid) -> Result<(EventRow, Vec<Se
 
 /// The committed rows of an event's ticket types; one that was deleted has no capacity beyond what it sold.
 pub(crate) async fn seats_of(conn: &mut Conn, event_id: Uuid) -> Result<Vec<SeatSnapshot>, Fault> {
-    type Row = (Uuid, i32, i32, i32, i64, i64, Option<chrono::DateTime<chrono::Utc>>);
+    type Row = (Uuid, i32, i32, i32, i64, i64, i32, Option<chrono::DateTime<chrono::Utc>>);
     let rows: Vec<Row> = ticket_types::table
         .filter(ticket_types::event_id.eq(event_id))
         .order(ticket_types::id)
@@ -180,19 +180,21 @@ pub(crate) async fn seats_of(conn: &mut Conn, event_id: Uuid) -> Result<Vec<Seat
             ticket_types::reserved,
             ticket_types::price,
             ticket_types::inventory_version,
+            ticket_types::waiting_tickets,
             ticket_types::deleted_at,
         ))
         .load(conn)
         .await?;
     Ok(rows
         .into_iter()
-        .map(|(ticket_type_id, capacity, sold, reserved, price, version, deleted)| SeatSnapshot {
+        .map(|(ticket_type_id, capacity, sold, reserved, price, version, waiting, deleted)| SeatSnapshot {
             ticket_type_id,
             capacity: if deleted.is_some() { sold + reserved } else { capacity },
             sold,
             reserved,
             price,
             version,
+            waiting,
         })
         .collect())
 }
@@ -232,6 +234,7 @@ async fn install(
         .key(keys.holds())
         .key(keys.confirming())
         .key(keys.user_held())
+        .key(keys.joining())
         .arg(epoch)
         .arg(u8::from(force))
         .arg(event.version)
@@ -255,6 +258,7 @@ impl SeatSnapshot {
         call.push(self.reserved);
         call.push(self.price);
         call.push(self.version);
+        call.push(self.waiting);
     }
 }
 
@@ -318,6 +322,7 @@ pub async fn forget(inventory: &Inventory, event_ids: &[Uuid]) -> Result<u64, Fa
             .arg(keys.confirming())
             .arg(keys.user_held())
             .arg(keys.user_sold())
+            .arg(keys.joining())
             .query_async(&mut inventory.connection())
             .await?;
         removed += count;

@@ -53,7 +53,26 @@ SET lease_until = now() + $5 * interval '1 second',
                 FROM bookings b
                 JOIN events e ON e.id = b.event_id
                 JOIN venues v ON v.id = e.venue_id
-                WHERE b.id = (mails.data ->> 'booking_id')::uuid))) END
+                WHERE b.id = (mails.data ->> 'booking_id')::uuid),
+            'wait', (
+                SELECT jsonb_build_object(
+                    'entry_id', w.id,
+                    'ticket_type', tt.name,
+                    'quantity', w.quantity,
+                    'event', jsonb_build_object('id', e.id, 'title', e.title, 'starts_at', e.starts_at, 'ends_at', e.ends_at),
+                    'venue', jsonb_build_object('name', v.name, 'address', v.address, 'city', v.city,
+                        'country', v.country, 'timezone', v.timezone),
+                    'unit_price', o.unit_price,
+                    'currency', e.currency,
+                    'offered_at', o.created_at,
+                    'expires_at', o.expires_at)
+                FROM (SELECT (mails.data ->> 'offer_id')::uuid AS offer_id,
+                             (mails.data ->> 'entry_id')::uuid AS entry_id) about
+                LEFT JOIN waitlist_offers o ON o.id = about.offer_id
+                JOIN waitlist_entries w ON w.id = coalesce(o.entry_id, about.entry_id)
+                JOIN ticket_types tt ON tt.id = w.ticket_type_id
+                JOIN events e ON e.id = w.event_id
+                JOIN venues v ON v.id = e.venue_id))) END
 FROM free
 WHERE mails.id = free.id
 RETURNING mails.id, mails.recipient, mails.data, mails.attempts, mails.created_at, mails.deadline,

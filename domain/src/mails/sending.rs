@@ -30,6 +30,24 @@ pub struct Snapshot {
     pub name: Option<String>,
     /// The booking that the mail is about, when it is about one.
     pub booking: Option<BookingSnapshot>,
+    /// The place on the waitlist that the mail is about, when it is about one.
+    #[serde(default)]
+    pub wait: Option<WaitSnapshot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitSnapshot {
+    pub entry_id: Uuid,
+    pub ticket_type: String,
+    pub quantity: i64,
+    pub event: EventSnapshot,
+    pub venue: VenueSnapshot,
+    /// What one ticket costs, in minor units; where something was offered.
+    pub unit_price: Option<i64>,
+    pub currency: String,
+    /// When the offer was made, and until when it stands.
+    pub offered_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -219,11 +237,11 @@ async fn why_not(conn: &mut Conn, ids: &[Uuid]) -> Result<HashMap<Uuid, Claimed>
         .collect())
 }
 
-/// These mails are sent: nobody sends them again, and the codes they carried are forgotten. Safe to repeat.
+/// These mails are sent: nobody sends them again, and the codes and tokens they carried are forgotten. Safe to repeat.
 pub async fn mark_sent(conn: &mut Conn, ids: &[Uuid]) -> Result<(), Fault> {
     sql_query(
         "UPDATE mails SET status = 'sent', sent_at = now(), lease_until = NULL, error = NULL, \
-         data = data - 'code' - 'snapshot' WHERE id = ANY($1) AND status = 'pending'",
+         data = data - 'code' - 'token' - 'snapshot' WHERE id = ANY($1) AND status = 'pending'",
     )
     .bind::<Array<SqlUuid>, _>(ids)
     .execute(conn)
@@ -234,7 +252,7 @@ pub async fn mark_sent(conn: &mut Conn, ids: &[Uuid]) -> Result<(), Fault> {
 /// This mail will never be sent, and why. Safe to repeat.
 pub async fn mark_failed(conn: &mut Conn, id: Uuid, error: &str) -> Result<(), Fault> {
     sql_query(
-        "UPDATE mails SET status = 'failed', lease_until = NULL, error = $2, data = data - 'code' - 'snapshot' \
+        "UPDATE mails SET status = 'failed', lease_until = NULL, error = $2, data = data - 'code' - 'token' - 'snapshot' \
          WHERE id = $1 AND status = 'pending'",
     )
     .bind::<SqlUuid, _>(id)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName, sql_query,
-    sql_types::{BigInt, Double, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{BigInt, Bool, Double, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
@@ -112,14 +112,18 @@ struct HoldRow {
     currency: String,
     #[diesel(sql_type = Jsonb)]
     hold: Value,
+    #[diesel(sql_type = Bool)]
+    offered: bool,
 }
 
 /// The hold that a payment which waited for its customer was for, with a minute to be confirmed in.
 pub async fn hold_of(db: &Db, payment_id: Uuid) -> Result<Option<Hold>, Fault> {
     let rows: Vec<HoldRow> = prepared(
         sql_query(
-            "SELECT booking_id, event_id, user_id, amount, currency, hold FROM payments
-             WHERE id = $1 AND hold IS NOT NULL",
+            "SELECT booking_id, event_id, user_id, amount, currency, hold,
+                    EXISTS (SELECT FROM waitlist_offers o
+                            WHERE o.hold_id = payments.booking_id AND o.status = 'claimed') AS offered
+             FROM payments WHERE id = $1 AND hold IS NOT NULL",
         )
         .bind::<SqlUuid, _>(payment_id),
     )
@@ -137,5 +141,6 @@ pub async fn hold_of(db: &Db, payment_id: Uuid) -> Result<Option<Hold>, Fault> {
         currency: row.currency,
         created_at,
         expires_at: clock::now() + chrono::TimeDelta::minutes(1),
+        offered: row.offered,
     }))
 }

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::{
     text,
-    view::{self, BookingView, CodeView, PaymentView},
+    view::{self, BookingView, CodeView, PaymentView, WaitView},
 };
 
 /// A mail, ready to be handed to a server.
@@ -47,6 +47,8 @@ pub enum RenderError {
     Sender(String),
     #[error("there is no booking {0}")]
     NoBooking(Uuid),
+    #[error("there is no place on the waitlist that it is about")]
+    NoWait,
     #[error("template: {0}")]
     Template(#[from] askama::Error),
     #[error("message: {0}")]
@@ -63,6 +65,8 @@ struct Parts {
     /// The QR codes that the HTML shows: Content-ID, file name, PNG.
     images: Vec<(String, String, Vec<u8>)>,
     calendar: Option<(Entry, String)>,
+    /// Where one POST ends what the mail is about (RFC 8058).
+    unsubscribe: Option<String>,
     /// Whether the reader's name may be shown; not to an address that is yet to be proven, since whoever typed
     /// the address typed the name.
     knows_reader: bool,
@@ -87,6 +91,11 @@ pub fn render(mail: &LeasedMail) -> Result<RenderedMail, RenderError> {
         .raw_header(header("Auto-Submitted", "auto-generated"))
         // Keeps clients from folding the mails of several orders into one thread.
         .raw_header(header("X-Entity-Ref-ID", &mail.id.to_string()));
+    if let Some(url) = &parts.unsubscribe {
+        message = message
+            .raw_header(header("List-Unsubscribe", &format!("<{url}>")))
+            .raw_header(header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"));
+    }
     let trace = snapshot.traceparent.as_deref().and_then(|text| text.parse::<TraceContext>().ok());
     if let Some(trace) = trace {
         message = message.raw_header(header("X-Trace-ID", &trace.trace_id_hex()));
@@ -149,6 +158,10 @@ fn parts(mail: &LeasedMail, sender: &Mailbox, domain: &str) -> Result<Parts, Ren
         let booking = mail.snapshot.booking.as_ref().ok_or(RenderError::NoBooking(id))?;
         Ok::<_, RenderError>((booking, BookingView::new(mail, booking, domain)))
     };
+    let wait = |token: &str| {
+        let wait = mail.snapshot.wait.as_ref().ok_or(RenderError::NoWait)?;
+        Ok::<_, RenderError>(WaitView::new(mail, wait, token))
+    };
     let organizer = sender.email.as_ref();
     match &mail.content {
         MailContent::VerifyEmail { code } => {
@@ -197,6 +210,31 @@ fn parts(mail: &LeasedMail, sender: &Mailbox, domain: &str) -> Result<Parts, Ren
             let pages = (view::PaymentVoidedText { view: &view }, view::PaymentVoidedHtml { view: &view });
             with_booking(format!("No booking for {}", text::short_line(&view.title, 100)), &pages, None)
         }
+        MailContent::WaitlistOffer { token, .. } => {
+            let view = wait(token)?;
+            let pages = (view::WaitlistOfferText { view: &view }, view::WaitlistOfferHtml { view: &view });
+            let tickets = if view.quantity == 1 { "ticket is" } else { "tickets are" };
+            let subject = format!("Your {tickets} waiting: {}", view.title);
+            let unsubscribe = Some(format!("{}/decline", view.url));
+            Ok(Parts { unsubscribe, ..with_booking(subject, &pages, None)? })
+        }
+        MailContent::WaitlistOfferExpired { .. } => {
+            let view = wait("")?;
+            let pages = (
+                view::WaitlistOfferExpiredText { view: &view },
+                view::WaitlistOfferExpiredHtml { view: &view },
+            );
+            with_booking(
+                format!("Your offer for {} is over", text::short_line(&view.title, 100)),
+                &pages,
+                None,
+            )
+        }
+        MailContent::WaitlistEnded { .. } => {
+            let view = wait("")?;
+            let pages = (view::WaitlistEndedText { view: &view }, view::WaitlistEndedHtml { view: &view });
+            with_booking(format!("{} is cancelled", text::short_line(&view.title, 100)), &pages, None)
+        }
     }
 }
 
@@ -207,6 +245,7 @@ fn with_code(subject: &str, (text, html): &(impl Template, impl Template)) -> Re
         html: html.render()?,
         images: Vec::new(),
         calendar: None,
+        unsubscribe: None,
         knows_reader: false,
     })
 }
@@ -217,7 +256,7 @@ fn with_booking(
     calendar: Option<(Entry, String)>,
 ) -> Result<Parts, RenderError> {
     let (text, html) = (text.render()?, html.render()?);
-    Ok(Parts { subject, text, html, images: Vec::new(), calendar, knows_reader: true })
+    Ok(Parts { subject, text, html, images: Vec::new(), calendar, unsubscribe: None, knows_reader: true })
 }
 
 fn images(view: &BookingView) -> Result<Vec<(String, String, Vec<u8>)>, Fault> {

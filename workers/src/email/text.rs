@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 /// One line of text: without control characters, which start headers and properties, and without the invisible
@@ -45,6 +45,17 @@ pub fn moment(at: DateTime<Utc>, timezone: &str) -> String {
     let zone = timezone.parse().unwrap_or(Tz::UTC);
     let at = at.with_timezone(&zone);
     format!("{} ({})", at.format("%-d %B %Y, %H:%M"), zone_name(&at, zone))
+}
+
+/// A length of time, about: `30 minutes`, `2 hours`, `3 days`.
+pub fn span(length: TimeDelta) -> String {
+    let (count, unit) = match (length.num_seconds(), (length + TimeDelta::seconds(30)).num_minutes()) {
+        (seconds, _) if seconds < 90 => (seconds.max(0), "second"),
+        (_, minutes) if minutes < 120 => (minutes, "minute"),
+        (_, minutes) if minutes < 48 * 60 => ((minutes + 30) / 60, "hour"),
+        (_, minutes) => ((minutes + 12 * 60) / (24 * 60), "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `CET, Europe/Berlin`; zones without an abbreviation show their offset: `UTC+04, Asia/Dubai`.
@@ -92,6 +103,19 @@ mod tests {
             (at(7, 5, 18, 30), at(7, 5, 19, 0), "Not/AZone", "Monday, 5 July 2027, 18:30–19:00 (UTC)"),
         ] {
             assert_eq!(period(from, to, zone), text);
+        }
+    }
+
+    #[test]
+    fn spans_are_told_as_people_say_them() {
+        for (seconds, text) in [
+            (2, "2 seconds"),
+            (1_800, "30 minutes"),
+            (5_400, "90 minutes"),
+            (7_200, "2 hours"),
+            (604_800, "7 days"),
+        ] {
+            assert_eq!(span(TimeDelta::seconds(seconds)), text);
         }
     }
 

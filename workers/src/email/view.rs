@@ -3,7 +3,7 @@
 use askama::Template;
 use chrono::Duration;
 use domain::{
-    mails::{BookingSnapshot, LeasedMail},
+    mails::{BookingSnapshot, LeasedMail, WaitSnapshot},
     money::Money,
 };
 
@@ -85,6 +85,57 @@ impl BookingView {
     }
 }
 
+/// A place on the waitlist as every mail about one shows it.
+pub(super) struct WaitView {
+    pub title: String,
+    pub when: String,
+    pub venue: String,
+    pub address: String,
+    pub ticket_type: String,
+    pub quantity: i64,
+    /// What one ticket of an offer costs, and all of them.
+    pub price: String,
+    pub total: String,
+    /// Until when an offer stands, on the venue's clocks, and how long that is.
+    pub until: String,
+    /// The same moment for readers elsewhere.
+    pub until_utc: String,
+    pub window: String,
+    /// Where an offer is looked at, claimed and declined.
+    pub url: String,
+    /// Where all of the reader's places of the event are given up.
+    pub leave_url: String,
+}
+
+impl WaitView {
+    /// `token` is that of the offer, if there is one.
+    pub(super) fn new(mail: &LeasedMail, wait: &WaitSnapshot, token: &str) -> Self {
+        let unit_price = wait.unit_price.unwrap_or(0);
+        let money = |amount| Money::new(amount, &wait.currency).to_string();
+        let zone = &wait.venue.timezone;
+        let address = [&wait.venue.address, &wait.venue.city, &wait.venue.country];
+        let address = address.map(|part| text::line(part)).into_iter().filter(|part| !part.is_empty());
+        let window = wait.offered_at.zip(wait.expires_at).map(|(from, until)| until - from);
+        Self {
+            title: text::line(&wait.event.title),
+            when: text::period(wait.event.starts_at, wait.event.ends_at, zone),
+            venue: text::line(&wait.venue.name),
+            address: address.collect::<Vec<_>>().join(", "),
+            ticket_type: text::line(&wait.ticket_type),
+            quantity: wait.quantity,
+            price: money(unit_price),
+            total: money(unit_price.saturating_mul(wait.quantity)),
+            until: wait.expires_at.map_or_else(String::new, |at| text::moment(at, zone)),
+            until_utc: wait
+                .expires_at
+                .map_or_else(String::new, |at| at.format("%-d %B %Y, %H:%M UTC").to_string()),
+            window: text::span(window.unwrap_or_default()),
+            url: format!("{}/v1/offers/{token}", mail.snapshot.base_url),
+            leave_url: format!("{}/v1/events/{}/waitlist/me", mail.snapshot.base_url, wait.event.id),
+        }
+    }
+}
+
 /// How long a code is good for, as the mail that brings it says.
 pub(super) fn minutes_good(mail: &LeasedMail) -> Option<i64> {
     mail.deadline
@@ -129,4 +180,10 @@ pages! {
     BookingRefundedHtml shows BookingView from "booking_refunded.html";
     PaymentVoidedText shows PaymentView from "payment_voided.txt";
     PaymentVoidedHtml shows PaymentView from "payment_voided.html";
+    WaitlistOfferText shows WaitView from "waitlist_offer.txt";
+    WaitlistOfferHtml shows WaitView from "waitlist_offer.html";
+    WaitlistOfferExpiredText shows WaitView from "waitlist_offer_expired.txt";
+    WaitlistOfferExpiredHtml shows WaitView from "waitlist_offer_expired.html";
+    WaitlistEndedText shows WaitView from "waitlist_ended.txt";
+    WaitlistEndedHtml shows WaitView from "waitlist_ended.html";
 }

@@ -1,4 +1,4 @@
-//! Ends the holds of a cancelled event, cancels and refunds its bookings, and mails their owners.
+//! Ends the holds and the waitlist of a cancelled event, cancels and refunds its bookings, and mails their owners.
 //!
 //! Caused by the cancellation. It works in batches, each a transaction of its own; a second run finds what the first
 //! one left, also in the middle. It is done when no hold can become a booking any more and no booking stands: a
@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use domain::{bookings, holds, jobs::CancelEventBookings, kill_point::kill_point};
+use domain::{bookings, holds, jobs::CancelEventBookings, kill_point::kill_point, waitlist};
 
 use crate::{
     context::Context,
@@ -34,6 +34,13 @@ pub async fn run(job: CancelEventBookings, ctx: &Context) -> Result<(), JobError
         }
     };
     kill_point("cancel_event.ended");
+    loop {
+        let ended = waitlist::end_event(&ctx.db, event_id, BATCH).await?;
+        ended.changes.tell(&ctx.inventory).await;
+        if ended.count == 0 {
+            break;
+        }
+    }
     let mut cancelled = 0;
     loop {
         let batch = bookings::cancel_batch_of_event(&ctx.db, event_id, BATCH).await?;

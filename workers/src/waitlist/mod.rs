@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use domain::jobs::Pool;
+use domain::jobs::{Pool, PromoteWaitlist};
 
-use crate::runtime::PoolSpec;
+use crate::{job, runtime::PoolSpec};
+
+mod promote_waitlist;
+mod sweep_waitlist;
 
 /// Few at once: offers of one event follow one another.
 pub static SPEC: PoolSpec = PoolSpec {
     pool: Pool::Waitlist,
     concurrency: 4,
     poll: Duration::from_millis(20),
-    jobs: &[],
-    periodics: &[],
+    jobs: &[job!(promote_waitlist, PromoteWaitlist)],
+    periodics: &[sweep_waitlist::PERIODIC],
 };
