@@ -1,6 +1,6 @@
 # Everything Evently needs is installed by what these call; `make up` is all there is to do on a fresh machine.
 
-.PHONY: up test chaos check
+.PHONY: up test chaos bench check
 
 up:
 	cargo build --locked --profile up
@@ -13,6 +13,12 @@ test:
 # make chaos SECONDS=60 SEED=7: what the seed plans, at length. Without a seed it draws one and prints it.
 chaos:
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) cargo test --locked --workspace --test main chaos::at_length -- --ignored --exact --nocapture
+
+# `make bench PROFILE=dist` measures what containers run; it takes longer to build.
+PROFILE = release
+bench:
+	cargo build --locked --profile $(PROFILE)
+	exec target/$(PROFILE)/evently bench
 
 check:
 	cargo fmt --all --check

@@ -2,6 +2,7 @@
 //! the tests.
 
 pub mod api;
+pub mod bench;
 pub mod doctor;
 pub mod jobs;
 pub mod launch;

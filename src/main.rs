@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use domain::config::Env;
-use evently::{api, doctor, jobs, migrate, open_files, reconcile, running, seed, telemetry, up, worker};
+use evently::{
+    api, bench, doctor, jobs, migrate, open_files, reconcile, running, seed, telemetry, up, worker,
+};
 
 /// Sells tickets when far more people want them than there are seats.
 #[derive(Parser)]
@@ -32,6 +34,11 @@ enum Command {
     Reconcile,
     /// Look at everything that Evently needs, and say what is wrong and what to do about it.
     Doctor,
+    /// Measure how fast this machine is with Evently, on a system of its own.
+    Bench(bench::BenchArgs),
+    /// Serve an axum that does nothing: what `bench` compares with.
+    #[command(hide = true)]
+    Bare,
 }
 
 fn main() -> ExitCode {
@@ -49,11 +56,14 @@ fn main() -> ExitCode {
 fn run(command: Command, env: &Env) -> anyhow::Result<()> {
     // What looks after a running system finds the one of this data directory by itself.
     let found = || running::env(env);
-    if matches!(command, Command::Up | Command::Api | Command::Worker(_)) {
+    if matches!(command, Command::Up | Command::Api | Command::Worker(_) | Command::Bench(_) | Command::Bare)
+    {
         open_files::raise();
     }
     match command {
         Command::Up => up::main(env),
+        Command::Bench(args) => bench::main(&args),
+        Command::Bare => in_runtime(env.clone(), async |_| Ok(::api::bare::serve().await?)),
         Command::Api => in_runtime(env.clone(), api::run),
         Command::Worker(args) => in_runtime(env.clone(), async |env| worker::run(args, &env).await),
         Command::Migrate => in_runtime(env.clone(), migrate::run),

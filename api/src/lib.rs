@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out: validates, calls `domain` once, enqueues at most once, answers.
 
+pub mod bare;
 pub mod caller;
 pub mod config;
 pub mod error;

@@ -1,5 +1,6 @@
 //! What the private servers promise.
 
+mod bench;
 mod doctor;
 mod roles;
 mod servers;

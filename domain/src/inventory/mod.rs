@@ -236,6 +236,18 @@ impl Inventory {
         }
     }
 
+    /// The command of a call, word by word, once the scripts are loaded.
+    pub(crate) async fn words(&self, call: Call) -> Result<Vec<String>, Fault> {
+        let mut loaded = self.loaded();
+        if loaded.is_empty() {
+            loaded = self.load(&loaded).await?;
+        }
+        let digest = loaded.get(call.script as usize).cloned().unwrap_or_default();
+        let args = call.args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned());
+        let head = ["EVALSHA".to_owned(), digest, call.keys.len().to_string()];
+        Ok(head.into_iter().chain(call.keys).chain(args).collect())
+    }
+
     /// Runs several calls in one round trip; each is atomic, all of them together are not.
     pub(crate) async fn run_all(&self, calls: &[Call]) -> Result<Vec<Value>, Fault> {
         if calls.is_empty() {

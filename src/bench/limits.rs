@@ -1,0 +1,98 @@
+//! What the machine would do at best: the same work without us, each measured once a run.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::{Context, ensure};
+use uuid::Uuid;
+
+use super::{
+    http::get,
+    stage::{Sale, Stage},
+};
+
+/// `redis-benchmark -c`.
+const REDIS_CLIENTS: u32 = 50;
+/// `pgbench -c`.
+pub(super) const WRITERS: u32 = 8;
+/// Stands for another number in each command.
+const RANDOM: &str = "__rand_int__";
+
+/// Those that were measured already.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    bare: Option<f64>,
+    script: Option<f64>,
+}
+
+impl Limits {
+    /// `GET /` of bare axum, a second.
+    pub(super) async fn bare(&mut self, stage: &Stage) -> anyhow::Result<f64> {
+        if let Some(known) = self.bare {
+            return Ok(known);
+        }
+        let measured = stage.repeat(stage.bare(), &[get("/", None)]).await?.per_second();
+        Ok(*self.bare.insert(measured))
+    }
+
+    /// The script that places a hold, by itself, a second.
+    pub(super) async fn script(&mut self, stage: &Stage) -> anyhow::Result<f64> {
+        if let Some(known) = self.script {
+            return Ok(known);
+        }
+        let sale = stage.large_sale().await?;
+        let command =
+            domain::holds::place_command(&stage.inventory, sale.event, sale.kinds[0], RANDOM).await?;
+        let rough = stage.tools.redis_benchmark(&command, REDIS_CLIENTS, 1, 2_000).await?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive rate")]
+        let count = (rough * stage.time.as_secs_f64()) as u64;
+        let measured = stage.tools.redis_benchmark(&command, REDIS_CLIENTS, 1, count).await?;
+        let held = held(stage, &sale).await?;
+        let wanted = i64::try_from(count)?;
+        ensure!(held >= wanted / 100 * 99, "the script placed {held} of {wanted} holds");
+        Ok(*self.script.insert(measured))
+    }
+}
+
+/// How many seats of its first ticket type are held.
+async fn held(stage: &Stage, sale: &Sale) -> anyhow::Result<i64> {
+    let (_, seats) = stage.inventory.availability(sale.event, &sale.kinds).await?.context("no inventory")?;
+    Ok(seats.first().context("no seats")?.held)
+}
+
+/// The confirm of one booking by itself, a second: one of these ticket types, its row guarded and counted up, and
+/// the rows of a booking, its log and the job that it causes.
+pub(super) async fn confirm(stage: &Stage, sales: &[Sale]) -> anyhow::Result<f64> {
+    let kinds: Vec<(Uuid, Uuid)> =
+        sales.iter().flat_map(|sale| sale.kinds.iter().map(|kind| (*kind, sale.event))).collect();
+    let mut table = String::from(
+        "DROP TABLE IF EXISTS bench_kinds; CREATE TABLE bench_kinds (n int PRIMARY KEY, kind uuid, event uuid); INSERT INTO bench_kinds VALUES ",
+    );
+    for (n, (kind, event)) in kinds.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = write!(table, "{}({n}, '{kind}', '{event}')", if n == 0 { "" } else { ", " });
+    }
+    stage.tools.psql(&table).await?;
+    let user = stage.tools.psql("SELECT id FROM users WHERE email LIKE 'load-%' LIMIT 1").await?.concat();
+    let script = format!(
+        "\\set n random(0, {last})\n\
+         BEGIN;\n\
+         UPDATE ticket_types t SET sold = t.sold + 1, inventory_version = t.inventory_version + 1 \
+         FROM bench_kinds k WHERE k.n = :n AND t.id = k.kind AND t.sold + t.reserved + 1 <= t.capacity;\n\
+         INSERT INTO bookings (id, reference, event_id, user_id, status, items, quantity, total, currency, attempt, confirmed_at) \
+         SELECT gen_random_uuid(), gen_random_uuid(), event, '{user}', 'confirmed', '[]', 1, 4500, 'EUR', 1, now() \
+         FROM bench_kinds WHERE n = :n;\n\
+         INSERT INTO booking_log (event_id, booking_id, user_id, kind, quantity, amount, currency, items) \
+         SELECT event, gen_random_uuid(), '{user}', 'confirmed', 1, 4500, 'EUR', '[]' FROM bench_kinds WHERE n = :n;\n\
+         INSERT INTO outbox (id, cause, pool, job, job_key, payload, run_at) \
+         VALUES (gen_random_uuid(), gen_random_uuid(), 'none', 'none', '', '{{}}', 'infinity');\n\
+         COMMIT;\n",
+        last = kinds.len() - 1,
+    );
+    let file = stage.file("confirm.sql");
+    std::fs::write(&file, script)?;
+    let measured = stage.tools.pgbench(&file, WRITERS, stage.time.max(Duration::from_secs(1))).await?;
+    for clean in ["DELETE FROM outbox WHERE pool = 'none'", "VACUUM outbox"] {
+        stage.tools.psql(clean).await?;
+    }
+    Ok(measured)
+}
