@@ -15,7 +15,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::MailContent;
-use crate::{db::Conn, fault::Fault, schema::mails};
+use crate::{db::Conn, fault::Fault, schema::mails, statement::prepared};
 
 /// What a mail says, fixed at its first attempt: every later attempt says the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,14 +184,13 @@ pub async fn claim(
     let ids = claims.iter().map(|claim| claim.mail_id).collect::<Vec<_>>();
     let traces =
         claims.iter().map(|claim| claim.traceparent.as_deref().unwrap_or_default()).collect::<Vec<_>>();
-    let rows: Vec<LeasedRow> = sql_query(include_str!("claim.sql"))
+    let statement = sql_query(include_str!("claim.sql"))
         .bind::<Array<SqlUuid>, _>(&ids)
         .bind::<Array<Text>, _>(&traces)
         .bind::<Text, _>(sender)
         .bind::<Text, _>(base_url)
-        .bind::<Double, _>(lease.as_secs_f64())
-        .load(conn)
-        .await?;
+        .bind::<Double, _>(lease.as_secs_f64());
+    let rows: Vec<LeasedRow> = prepared(statement).load(conn).await?;
     let mut leased = rows
         .into_iter()
         .map(|row| {
@@ -239,13 +238,12 @@ async fn why_not(conn: &mut Conn, ids: &[Uuid]) -> Result<HashMap<Uuid, Claimed>
 
 /// These mails are sent: nobody sends them again, and the codes and tokens they carried are forgotten. Safe to repeat.
 pub async fn mark_sent(conn: &mut Conn, ids: &[Uuid]) -> Result<(), Fault> {
-    sql_query(
+    let statement = sql_query(
         "UPDATE mails SET status = 'sent', sent_at = now(), lease_until = NULL, error = NULL, \
          data = data - 'code' - 'token' - 'snapshot' WHERE id = ANY($1) AND status = 'pending'",
     )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .execute(conn)
-    .await?;
+    .bind::<Array<SqlUuid>, _>(ids);
+    prepared(statement).execute(conn).await?;
     Ok(())
 }
 
