@@ -1,9 +1,16 @@
 //! `ConfirmBooking`: every way in which a confirm ends, each job run twice.
 
 use domain::{
-    bookings::{BookingStatus, Failure},
-    holds::HoldStatus,
-    payments::PaymentStatus,
+    bookings::{
+        BookingStatus, Failure,
+        commit::{Order, OrderPayment, commit},
+    },
+    holds::{HoldStatus, load_confirming},
+    payments::{
+        PaymentStatus,
+        attempts::{self, Attempt, ToPay},
+        progress,
+    },
 };
 use futures::future::join_all;
 
@@ -114,4 +121,55 @@ async fn a_cancelled_event_sells_nothing() {
     assert_eq!(shop.hold_status(job.hold_id).await, HoldStatus::Expired);
     shop.assert_consistent().await;
     assert_eq!(shop.value("SELECT status FROM payments").await, "voided");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_payment_that_a_booking_took_is_taken_from_the_buyer() {
+    let shop = Shop::open(&[2], 1).await;
+    let job = shop.begin(0, &[(0, 1)], "tok_ok").await;
+    let db = &shop.ctx.db;
+    let loaded = load_confirming(&shop.ctx.inventory, &[(job.event_id, job.hold_id)]).await.unwrap();
+    let hold = loaded[0].as_ref().unwrap().hold.clone();
+    let pay = async |attempt| {
+        let to_pay = ToPay {
+            booking_id: hold.id,
+            event_id: hold.event_id,
+            user_id: hold.user_id,
+            attempt,
+            provider: "sandbox".to_owned(),
+            token: "tok_ok".to_owned(),
+            amount: hold.total,
+            currency: hold.currency.clone(),
+        };
+        attempts::record(db, &[to_pay]).await.unwrap().remove(0)
+    };
+    let order = |attempt, payment: &Attempt| Order {
+        booking_id: hold.id,
+        event_id: hold.event_id,
+        user_id: hold.user_id,
+        attempt,
+        items: hold.items.clone(),
+        total: hold.total,
+        currency: hold.currency.clone(),
+        created_at: hold.created_at,
+        payment: OrderPayment::Authorised {
+            payment_id: payment.payment_id,
+            provider: "sandbox".to_owned(),
+            reference: format!("ref-{attempt}"),
+        },
+        trace: None,
+    };
+    let first = pay(1).await;
+    // Its worker is stopped here. Redis loses the hold, so the sweep gives the payment up; then the hold's token
+    // brings another confirm.
+    assert!(progress::give_up(db, first.payment_id, "hold-expired").await.unwrap());
+    let second = pay(70_000).await;
+    assert_ne!(first.payment_id, second.payment_id);
+    let (late, timely) = (order(1, &first), order(70_000, &second));
+    let committed = commit(db, &[timely.clone(), late.clone()]).await.unwrap();
+    assert_eq!(committed.paid, [true, false]);
+    // The worker goes on, and finds a booking that is confirmed: not with its money.
+    let again = commit(db, &[late, timely]).await.unwrap();
+    assert!(again.bookings.iter().all(|booking| booking.status == BookingStatus::Confirmed));
+    assert_eq!(again.paid, [false, false]);
 }

@@ -95,6 +95,9 @@ impl OrderPayment {
 pub struct Committed {
     /// One for each order, in their order.
     pub bookings: Vec<Booking>,
+    /// For each order whether its booking has just taken its payment, which is then to be captured. One that was
+    /// decided before may have been paid by another payment: capturing this one as well would take the money twice.
+    pub paid: Vec<bool>,
     pub changes: Changes,
 }
 
@@ -221,6 +224,14 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
         buyers.extend(stock::rows_behind(conn, &ids).await?.buyers);
     }
     kill_point("confirm.committing");
+    let taken: HashMap<Uuid, Option<Uuid>> =
+        confirmed.iter().map(|order| (order.booking_id, order.payment.id())).collect();
+    let paid = orders
+        .iter()
+        .map(|order| {
+            order.payment.id().is_some() && taken.get(&order.booking_id) == Some(&order.payment.id())
+        })
+        .collect();
     let bookings = orders
         .iter()
         .map(|order| {
@@ -228,7 +239,7 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
             bookings.get(&order.booking_id).cloned().unwrap_or_else(unkept)
         })
         .collect();
-    Ok(Committed { bookings, changes: Changes { seats, buyers } })
+    Ok(Committed { bookings, paid, changes: Changes { seats, buyers } })
 }
 
 /// Locks the events against being cancelled meanwhile; answers those on sale.

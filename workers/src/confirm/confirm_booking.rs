@@ -57,13 +57,11 @@ pub async fn run(job: ConfirmBooking, ctx: &Context) -> Result<(), JobError> {
         }
     };
     kill_point("confirm.authorised");
-    let (mut booking, changes) = ctx.line.commit.call(steps::order(&hold, payment)).await?;
+    let (mut booking, paid, changes) = ctx.line.commit.call(steps::order(&hold, payment)).await?;
     kill_point("confirm.committed");
     steps::settle(&job, &booking, changes, ctx).await?;
     kill_point("confirm.settled");
-    if booking.status == BookingStatus::Confirmed
-        && let Some(attempt) = charge
-    {
+    if let Some(attempt) = charge.filter(|_| paid) {
         steps::capture(&attempt, &mut booking, ctx).await?;
         kill_point("confirm.noted");
     }

@@ -45,8 +45,8 @@ pub struct Line {
     pub look: Batcher<(Uuid, Uuid), Looked>,
     /// Writes the attempt to pay, before the provider hears of it.
     pub attempt: Batcher<ToPay, Attempt>,
-    /// Decides and commits.
-    pub commit: Batcher<Order, (Booking, Arc<Changes>)>,
+    /// Decides and commits; answers whether the order's payment was taken, too.
+    pub commit: Batcher<Order, (Booking, bool, Arc<Changes>)>,
     /// Tells Redis.
     pub settle: Batcher<ToSettle, ()>,
     /// Notes payments as captured.
@@ -94,10 +94,11 @@ async fn look(db: &Db, inventory: &Inventory, wanted: &[(Uuid, Uuid)]) -> Result
     Ok(holds.into_iter().zip(&ids).map(|(hold, id)| (hold, kept.get(id).cloned())).collect())
 }
 
-async fn commit(db: &Db, orders: &[Order]) -> Result<Vec<(Booking, Arc<Changes>)>, Fault> {
+async fn commit(db: &Db, orders: &[Order]) -> Result<Vec<(Booking, bool, Arc<Changes>)>, Fault> {
     let committed = commit::commit(db, orders).await?;
     let changes = Arc::new(committed.changes);
-    Ok(committed.bookings.into_iter().map(|booking| (booking, Arc::clone(&changes))).collect())
+    let decided = committed.bookings.into_iter().zip(committed.paid);
+    Ok(decided.map(|(booking, paid)| (booking, paid, Arc::clone(&changes))).collect())
 }
 
 async fn settle(inventory: &Inventory, decided: &[ToSettle]) -> Result<Vec<()>, Fault> {

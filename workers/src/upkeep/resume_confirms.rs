@@ -68,7 +68,7 @@ async fn give_up(job: &ConfirmBooking, ctx: &Context) -> Result<(), JobError> {
     }
     tracing::error!(hold_id = %job.hold_id, "gave a confirm up whose job is dead");
     let order = steps::order(&hold, OrderPayment::GivenUp(Failure::Internal));
-    let (booking, changes) = ctx.line.commit.call(order).await?;
+    let (booking, _, changes) = ctx.line.commit.call(order).await?;
     steps::settle(job, &booking, changes, ctx).await?;
     steps::publish(&hold.reply_to, &booking, ctx).await;
     steps::count(&booking);
