@@ -43,6 +43,9 @@ async fn an_empty_redis_is_never_full_capacity() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_restarted_is_not_trusted_before_postgres_was_asked() {
     let mut sale = Sale::open(&[10], 3, 10).await;
+    // The hold must be there again, however slow the disk is just now.
+    let always = ["SET", "appendfsync", "always"];
+    let () = redis::cmd("CONFIG").arg(&always).query_async(&mut sale.redis.connect().await).await.unwrap();
     let hold = sale.place(0, &[(0, 2)], "k").await.unwrap().hold;
     sale.redis.kill();
     sale.redis.restart();
