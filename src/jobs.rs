@@ -2,18 +2,18 @@
 
 use std::io::Write;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use domain::{
     clock,
     config::Env,
     db::{Db, DbConfig},
     jobs::Pool,
-    outbox,
+    operations::Operator,
     payments::reconcile,
+    schedules::{self, Schedule},
 };
-use queue::{Discarded, JobDetail, JobStatus, PoolStats, Queue, QueueConfig, Retried};
+use queue::{JobDetail, JobStatus, Operations, PoolStats, Queue, QueueConfig};
 use serde_json::json;
-use uuid::Uuid;
 
 /// What to see or do.
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,9 @@ pub struct JobsArgs {
     /// JSON, for programs.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Why, for the audit log, which keeps what is changed, when and by whom.
+    #[arg(long, global = true)]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -38,6 +41,13 @@ pub enum JobsCommand {
         /// The most to show of a pool, up to 1000.
         #[arg(long, default_value_t = 20)]
         limit: usize,
+    },
+    /// Show one job, its attempts and their errors.
+    Show {
+        id: String,
+        /// Show what its arguments say, too; the audit log keeps that you have seen it.
+        #[arg(long)]
+        reveal: bool,
     },
     /// Run a dead or scheduled job now, with all its attempts before it.
     Retry {
@@ -66,56 +76,73 @@ pub enum JobsCommand {
         #[arg(long, default_value_t = 50)]
         limit: u16,
     },
+    /// Show what is done over and over: when it last ran, where, and how it ended.
+    Schedules,
+    /// Do at once what is done over and over.
+    Run {
+        #[arg(value_name = "SCHEDULE")]
+        name: String,
+    },
 }
 
 /// Does what was asked and prints what came of it.
 pub async fn run(args: JobsArgs, env: &Env) -> anyhow::Result<()> {
     let queue = Queue::connect(&QueueConfig::from_env(env)?)?;
+    let operator = Operator { id: None, by: Some(user(env)), reason: args.reason.clone() };
+    // Postgres is for what is changed, and for schedules; what is only looked at does without.
+    let operations = || -> anyhow::Result<Operations> {
+        let config = DbConfig::from_env(env).context("the audit log is there")?;
+        Ok(Operations { queue: queue.clone(), db: Db::new(&config) })
+    };
     let text = match args.command {
         JobsCommand::List { pool, status, limit } => {
             let mut jobs = Vec::new();
             for pool in pool.map_or_else(|| Pool::ALL.to_vec(), |pool| vec![pool]) {
-                jobs.extend(queue.list(pool, status, limit).await?);
+                jobs.extend(queue.list(pool, status, limit).await?.into_iter().map(JobDetail::redacted));
             }
             if args.json { serde_json::to_string_pretty(&jobs)? } else { jobs_table(&jobs) }
+        }
+        JobsCommand::Show { id, reveal } => {
+            let job = if reveal {
+                operations()?.reveal(&operator, &id).await.context(id)?
+            } else {
+                queue.job(&id).await?.with_context(|| format!("no job has the id {id}"))?.redacted()
+            };
+            if args.json { serde_json::to_string_pretty(&job)? } else { job_text(&job) }
         }
         JobsCommand::Stats => {
             let stats = queue.all_stats().await?;
             if args.json { serde_json::to_string_pretty(&stats)? } else { stats_table(&stats) }
         }
         JobsCommand::Retry { id: Some(id), .. } => {
-            let retried = queue.retry(&id).await?;
-            revive(env, std::slice::from_ref(&retried)).await?;
-            match retried {
-                Retried::Waiting { .. } => said(args.json, &id, "retried"),
-                Retried::AlreadyDue => said(args.json, &id, "runs or waits to run already"),
-                Retried::Unknown => bail!("no job has the id {id}"),
-            }
+            operations()?.retry(&operator, &id).await.with_context(|| id.clone())?;
+            said(args.json, &id, "retried")
         }
         JobsCommand::Retry { id: None, pool, job, .. } => {
             let pool = pool.context("--pool is missing")?;
-            let retried = queue.retry_all(pool, job.as_deref()).await?;
-            revive(env, &retried).await?;
-            said(args.json, pool.name(), &format!("{} retried", retried.len()))
+            let retried = operations()?.retry_all(&operator, pool, job.as_deref()).await?;
+            said(args.json, pool.name(), &format!("{retried} retried"))
         }
-        JobsCommand::Discard { id } => match queue.discard(&id).await? {
-            Discarded::Gone { outbox_id } => {
-                if let Some(outbox_id) = outbox_id {
-                    bury(env, outbox_id).await?;
-                }
-                said(args.json, &id, "discarded")
-            }
-            Discarded::Running => bail!("{id} runs at this moment; try again when it does not"),
-            Discarded::Unknown => bail!("no job has the id {id}"),
-        },
+        JobsCommand::Discard { id } => {
+            operations()?.discard(&operator, &id).await.with_context(|| id.clone())?;
+            said(args.json, &id, "discarded")
+        }
         JobsCommand::Payments { limit } => payments(env, limit, args.json).await?,
         JobsCommand::Pause { pool } => {
-            queue.pause(pool).await?;
+            operations()?.pause(&operator, pool).await?;
             said(args.json, pool.name(), "paused")
         }
         JobsCommand::Resume { pool } => {
-            queue.resume(pool).await?;
+            operations()?.resume(&operator, pool).await?;
             said(args.json, pool.name(), "resumed")
+        }
+        JobsCommand::Schedules => {
+            let all = schedules::list(&operations()?.db).await?;
+            if args.json { serde_json::to_string_pretty(&all)? } else { schedules_table(&all) }
+        }
+        JobsCommand::Run { name } => {
+            operations()?.run_now(&operator, &name).await.with_context(|| name.clone())?;
+            said(args.json, &name, "runs within seconds; `evently jobs schedules` shows how it ended")
         }
     };
     writeln!(std::io::stdout(), "{}", text.trim_end())?;
@@ -154,26 +181,11 @@ async fn payments(env: &Env, limit: u16, json: bool) -> anyhow::Result<String> {
     Ok(format!("{open}\n\n{}", table(std::iter::once(head).chain(rows))))
 }
 
-/// The outbox's rows of retried jobs are the relay's to care for again.
-async fn revive(env: &Env, retried: &[Retried]) -> anyhow::Result<()> {
-    let rows: Vec<Uuid> = retried
-        .iter()
-        .filter_map(|retried| if let Retried::Waiting { outbox_id } = retried { *outbox_id } else { None })
-        .collect();
-    if !rows.is_empty() {
-        let db = Db::new(&DbConfig::from_env(env).context("the job has a row in the outbox")?);
-        let mut conn = db.conn().await?;
-        for row in rows {
-            outbox::revive(&mut conn, row).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Without this the relay would bring a discarded job back.
-async fn bury(env: &Env, row: Uuid) -> anyhow::Result<()> {
-    let db = Db::new(&DbConfig::from_env(env).context("the job has a row in the outbox")?);
-    Ok(outbox::bury(&mut *db.conn().await?, row, "discarded by an operator").await?)
+/// Who has the command line, as far as the system says.
+fn user(env: &Env) -> String {
+    let name = env.get("SUDO_USER").or(env.get("USER")).map(str::to_owned);
+    let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    format!("{name}, on the command line")
 }
 
 fn said(json: bool, what: &str, outcome: &str) -> String {
@@ -203,9 +215,44 @@ fn jobs_table(jobs: &[JobDetail]) -> String {
     table(std::iter::once(head).chain(rows))
 }
 
+fn job_text(job: &JobDetail) -> String {
+    let time = |time: chrono::DateTime<chrono::Utc>| time.format("%Y-%m-%d %H:%M:%S").to_string();
+    let facts = [
+        ("id", job.id.clone()),
+        ("pool", job.pool.to_string()),
+        ("job", job.job.clone()),
+        ("status", format!("{} ({})", job.status.name(), time(job.at))),
+        ("started", job.started_at.map_or_else(|| "never".to_owned(), time)),
+        ("attempts", job.attempts.to_string()),
+        ("crashes", job.crashes.to_string()),
+        ("arguments", job.payload.to_string()),
+        ("trace", job.traceparent.clone().unwrap_or_default()),
+    ];
+    let facts = table(facts.into_iter().map(|(name, fact)| [name.to_owned(), fact]));
+    let errors = job
+        .errors
+        .iter()
+        .map(|failure| format!("{}  attempt {}: {}", time(failure.at), failure.attempt, failure.error));
+    std::iter::once(facts).chain(errors).collect::<Vec<_>>().join("\n")
+}
+
 fn stats_table(stats: &[PoolStats]) -> String {
-    let head =
-        ["POOL", "", "WAITING", "OLDEST", "SCHEDULED", "RUNNING", "DEAD", "WORKERS"].map(str::to_owned);
+    let head = [
+        "POOL",
+        "",
+        "WAITING",
+        "OLDEST",
+        "SCHEDULED",
+        "RETRIES",
+        "RUNNING",
+        "DEAD",
+        "A MINUTE",
+        "WAIT P95",
+        "RUN P95",
+        "WORKERS",
+    ]
+    .map(str::to_owned);
+    let millis = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     let rows = stats.iter().map(|pool| {
         #[expect(clippy::cast_precision_loss, reason = "an age is shown to a tenth of a second")]
         let oldest = pool.oldest_age_ms as f64 / 1_000.0;
@@ -215,8 +262,12 @@ fn stats_table(stats: &[PoolStats]) -> String {
             pool.depth.to_string(),
             format!("{oldest:.1} s"),
             pool.scheduled.to_string(),
+            pool.retries.to_string(),
             pool.in_flight.to_string(),
             pool.dead.to_string(),
+            pool.per_minute.to_string(),
+            millis(pool.wait_ms.p95),
+            millis(pool.run_ms.p95),
             pool.workers.len().to_string(),
         ]
     });
@@ -226,6 +277,26 @@ fn stats_table(stats: &[PoolStats]) -> String {
         format!("{}  version {}, up {up} s, seen {seen} s ago", worker.id, worker.version)
     });
     std::iter::once(table(std::iter::once(head).chain(rows))).chain(workers).collect::<Vec<_>>().join("\n")
+}
+
+fn schedules_table(all: &[Schedule]) -> String {
+    let head = ["SCHEDULE", "POOL", "EVERY", "LAST RUN", "OUTCOME", "BY", "ERROR"].map(str::to_owned);
+    let rows = all.iter().map(|schedule| {
+        #[expect(clippy::cast_precision_loss, reason = "a pause is shown to a tenth of a second")]
+        let every = schedule.every_ms as f64 / 1_000.0;
+        let ago = schedule.last_started_at.map(|at| (clock::now() - at).num_seconds());
+        let wanted = if schedule.wanted_at.is_some() { ", wanted now" } else { "" };
+        [
+            schedule.name.clone(),
+            schedule.pool.clone(),
+            format!("{every} s"),
+            ago.map_or_else(|| "never".to_owned(), |ago| format!("{ago} s ago")) + wanted,
+            schedule.outcome.clone().unwrap_or_default(),
+            schedule.process.clone().unwrap_or_default(),
+            schedule.error.clone().unwrap_or_default().chars().take(120).collect(),
+        ]
+    });
+    table(std::iter::once(head).chain(rows))
 }
 
 /// Columns as wide as their widest cell.

@@ -60,6 +60,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Unchecked<T> {
     }
 }
 
+/// A JSON body of the right shape whose fields are in range; none at all stands for the empty object.
+pub struct OrEmpty<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default + Validate<Context = ()>> FromRequest<S> for OrEmpty<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> ApiResult<Self> {
+        let is_json = require_json(request.headers());
+        let (head, body) = request.into_parts();
+        let bytes = read_body(Request::from_parts(head.clone(), body)).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        is_json?;
+        let Body(value) = Body::from_request(Request::from_parts(head, bytes.into()), state).await?;
+        Ok(Self(value))
+    }
+}
+
 /// No body, or the empty object that some clients send in its place.
 pub struct NoBody;
 

@@ -3,6 +3,7 @@
 pub mod bare;
 pub mod caller;
 pub mod config;
+pub mod deed;
 pub mod error;
 pub mod extract;
 pub mod keyed;

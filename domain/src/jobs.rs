@@ -4,11 +4,12 @@
 //! added with `#[serde(default)]`, never renamed or removed. `tests/jobs/payloads.rs` freezes each of them.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// A worker pool. Its name is the same as a directory in `workers/src`, a line of the Procfile, the word on
 /// the command line, the queue's prefix in Redis and the `pool` label of metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pool {
     /// Turns holds into bookings, captures, voids and refunds.

@@ -334,6 +334,24 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    schedules (name) {
+        name -> Text,
+        pool -> Text,
+        every_ms -> BigInt,
+        exclusive -> Bool,
+        last_started_at -> Nullable<Timestamptz>,
+        last_ended_at -> Nullable<Timestamptz>,
+        outcome -> Nullable<Text>,
+        error -> Nullable<Text>,
+        found -> BigInt,
+        fixed -> BigInt,
+        process -> Nullable<Text>,
+        wanted_at -> Nullable<Timestamptz>,
+        seen_at -> Timestamptz,
+    }
+}
+
 diesel::joinable!(email_codes -> users (user_id));
 diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(refresh_tokens -> sessions (session_id));

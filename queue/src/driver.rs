@@ -163,7 +163,7 @@ impl Driver {
         let mut call = EXCHANGE.prepare_invoke();
         call.key(&keys.active).key(&keys.suspects).key(format!("{}{}", keys.inflight, self.config.worker));
         call.key(&keys.data).key(&keys.due).key(&keys.dead).key(&keys.workers).key(&keys.paused);
-        call.key(format!("{}{}", keys.worker, self.config.worker));
+        call.key(format!("{}{}", keys.worker, self.config.worker)).key(&keys.retrying).key(&keys.tally);
         call.arg(&self.config.worker).arg(&keys.meta).arg(wanted).arg(u8::from(audit)).arg(CHUNK);
         for Settled { id, start, outcome } in &self.outcomes[..settling] {
             let (name, after, error) = match outcome {

@@ -24,6 +24,10 @@ pub(crate) struct Keys {
     pub due: String,
     /// List: ids whose workers died more than once while they ran; each runs alone.
     pub suspects: String,
+    /// Set: those of `due` that ran before and failed.
+    pub retrying: String,
+    /// Followed by a slot of ten seconds: hash that counts what ran in it. Goes by itself.
+    pub tally: String,
     /// Exists while the pool is paused.
     pub paused: String,
 }
@@ -42,6 +46,8 @@ impl Keys {
             dead: config.dead_jobs_set(),
             due: format!("{queue}:due"),
             suspects: format!("{queue}:suspects"),
+            retrying: format!("{queue}:retrying"),
+            tally: format!("{queue}:tally:"),
             paused: format!("{queue}:paused"),
         }
     }

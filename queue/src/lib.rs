@@ -31,11 +31,15 @@ mod envelope;
 mod error;
 mod inspect;
 mod keys;
+mod operate;
 mod source;
+mod tally;
 
 pub use client::{Enqueued, Queue};
 pub use config::QueueConfig;
 pub use envelope::{Envelope, job_id};
 pub use error::QueueError;
-pub use inspect::{Discarded, JobDetail, JobStatus, PoolStats, Retried, WorkerInfo};
+pub use inspect::{Discarded, Failure, JobDetail, JobStatus, PoolStats, Retried, WorkerInfo};
+pub use operate::{OperateError, Operations};
 pub use source::{Delivery, Outcome, Source, SourceConfig};
+pub use tally::Percentiles;

@@ -10,5 +10,6 @@ mod events_admin;
 mod events_capacity;
 mod hostile;
 mod openapi;
+mod ops;
 mod traces;
 mod waitlist;

@@ -26,6 +26,7 @@ use crate::support::{database::TestDatabase, redis::TestRedis};
 static RUNS: AtomicUsize = AtomicUsize::new(0);
 static FULL_BATCHES: AtomicUsize = AtomicUsize::new(0);
 static EXCLUSIVE_RUNS: AtomicUsize = AtomicUsize::new(0);
+static HOURLY_RUNS: AtomicUsize = AtomicUsize::new(0);
 static OVERLAPS: AtomicUsize = AtomicUsize::new(0);
 /// Whether an exclusive run is under way anywhere.
 static ALONE: LazyLock<tokio::sync::Mutex<()>> = LazyLock::new(Default::default);
@@ -140,4 +141,58 @@ async fn a_leader_that_is_stopped_is_followed_when_its_time_is_over() {
     in_office.await.unwrap();
     eventually("another leads", async || lead(&db).await.is_some()).await;
     stopped.abort();
+}
+
+/// Hangs at its first run, so that whoever leads then can be killed at it.
+static HOURLY: PoolSpec = PoolSpec {
+    pool: Pool::Upkeep,
+    concurrency: 1,
+    poll: Duration::from_millis(20),
+    jobs: &[],
+    periodics: &[Periodic {
+        name: "hourly",
+        every: Duration::from_hours(1),
+        timeout: Duration::from_mins(2),
+        exclusive: true,
+        run: |_| {
+            async {
+                match HOURLY_RUNS.fetch_add(1, Ordering::SeqCst) {
+                    0 => std::future::pending().await,
+                    _ => Ok(Report { found: 2, fixed: 1, more: false }),
+                }
+            }
+            .boxed()
+        },
+    }],
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_keep_to_one_rhythm_and_a_dead_leaders_run_moves() {
+    let (redis, database) = (TestRedis::start(), TestDatabase::create().await);
+    let node = || Node::running(&HOURLY, &redis, &database.url(), Options::default());
+    let hourly = async || {
+        let sql = "SELECT concat_ws(' ', outcome, found, fixed, wanted_at IS NULL) FROM schedules \
+                   WHERE name = 'hourly' AND last_started_at IS NOT NULL";
+        database.value(sql).await
+    };
+    let first = node();
+    eventually("it runs", async || HOURLY_RUNS.load(Ordering::SeqCst) == 1).await;
+    let second = node();
+    eventually("it is known", async || {
+        database.value("SELECT count(*) FROM schedules").await.as_deref() == Some("1")
+    })
+    .await;
+    assert_eq!(hourly().await, None, "what has not ended is not noted");
+    first.kill();
+    eventually("another runs it", async || hourly().await.as_deref() == Some("done 2 1 t")).await;
+    assert_eq!(HOURLY_RUNS.load(Ordering::SeqCst), 2);
+
+    // A third finds that it is not due; wanted at once it is run, by one of them.
+    let third = node();
+    database.execute("UPDATE schedules SET wanted_at = now() WHERE name = 'hourly'").await;
+    eventually("it ran at once", async || HOURLY_RUNS.load(Ordering::SeqCst) == 3).await;
+    eventually("it is noted", async || hourly().await.as_deref() == Some("done 2 1 t")).await;
+    second.stop().await;
+    third.stop().await;
+    assert_eq!(HOURLY_RUNS.load(Ordering::SeqCst), 3);
 }

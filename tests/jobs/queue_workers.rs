@@ -45,8 +45,11 @@ async fn twenty_thousand_due_jobs_run_once_each_and_leave_nothing() {
     assert_eq!(started(test), (20_000, 20_000));
 
     node.stop().await;
-    let keys: Vec<String> = redis.connect().await.keys("*").await.unwrap();
-    assert!(keys.is_empty(), "{keys:?}");
+    let mut conn = redis.connect().await;
+    for key in conn.keys::<_, Vec<String>>("*").await.unwrap() {
+        // What counts how much ran goes by itself.
+        assert!(key.contains(":tally:") && conn.ttl::<_, i64>(&key).await.unwrap() > 0, "{key}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,11 +211,11 @@ async fn concurrency_is_kept_and_workers_are_shown() {
     let options = Options { concurrency: Some(3), ..Options::default() };
     let _node = Node::with(&redis, "postgres:///nowhere", options);
     for number in 0..30 {
-        enqueue(&queue, test, number, Act::Last(20)).await;
+        enqueue(&queue, test, number, Act::Last(100)).await;
     }
-    eventually("some run", async || started(test).0 > 5).await;
+    eventually("three run", async || queue.stats(Pool::Upkeep).await.unwrap().in_flight == 3).await;
     let stats = queue.stats(Pool::Upkeep).await.unwrap();
-    assert_eq!((stats.workers.len(), stats.in_flight), (1, 3));
+    assert_eq!(stats.workers.len(), 1);
     assert_eq!(stats.workers[0].version, env!("CARGO_PKG_VERSION"));
     drained(&queue).await;
     assert_eq!((started(test), super::probe::most_at_once(test)), ((30, 30), 3));

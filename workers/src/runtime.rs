@@ -4,6 +4,7 @@ mod dispatch;
 mod outbox;
 mod periodic;
 mod policy;
+mod schedules;
 mod supervise;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{PoolSpec, dispatch::Dispatcher, outbox, outbox::Fates};
+use super::{PoolSpec, dispatch::Dispatcher, outbox, outbox::Fates, periodic::Ticker, schedules};
 use crate::{context::Context, spec};
 
 /// How long running jobs may go on after shutdown; then they are handed back. Under the 20 s that a process has.
@@ -75,19 +75,22 @@ pub async fn run_specs(
     let (fates, writer) = outbox::start(ctx.db.clone());
     let (stop, abort) = (shutdown.child_token(), CancellationToken::new());
     let mut running = JoinSet::new();
+    let mut entries = Vec::new();
     for spec in specs {
         let dispatcher = Dispatcher { spec, ctx: ctx.clone(), fates: fates.clone(), abort: abort.clone() };
         running.spawn(keep_running(spec, dispatcher, options.concurrency, stop.clone()));
         for periodic in spec.periodics {
-            let (ctx, stop) = (ctx.clone(), stop.clone());
+            let (ticker, stop) = (Ticker::new(*periodic, spec.pool, ctx.clone()), stop.clone());
+            entries.push(ticker.entry());
             running.spawn(async move {
-                periodic.repeat(ctx, stop).await;
+                Box::pin(ticker.repeat(stop)).await;
                 Ok(())
             });
         }
     }
     drop::<Fates>(fates);
-    let gauges = tokio::spawn(gauge(ctx.queue.clone(), pools.clone()));
+    let gauges = tokio::spawn(gauge(ctx.queue.clone()));
+    let watch = tokio::spawn(schedules::watch(ctx.db.clone(), entries));
     let deadline = tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -108,6 +111,7 @@ pub async fn run_specs(
     }
     deadline.abort();
     gauges.abort();
+    watch.abort();
     outbox::finish(writer).await;
     result
 }
@@ -158,19 +162,21 @@ fn worker(
     Ok(worker.run_until(stop.cancelled_owned().map(Ok::<(), WorkerError>)).boxed())
 }
 
-/// Shows how the pools stand, while this process lives.
-async fn gauge(queue: Queue, pools: Vec<Pool>) {
+/// Shows how all pools stand, those too that no process is left of, while this process lives.
+async fn gauge(queue: Queue) {
     loop {
-        for pool in &pools {
+        for pool in Pool::ALL {
             // When Redis is away the driver says so; the gauges keep what they last showed.
-            if let Ok(stats) = queue.stats(*pool).await {
+            if let Ok(stats) = queue.stats(pool).await {
                 let label = [("pool", pool.name())];
                 #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
                 let set = |name: &'static str, value: u64| metrics::gauge!(name, &label).set(value as f64);
                 set("evently_queue_depth", stats.depth);
                 set("evently_queue_scheduled", stats.scheduled);
+                set("evently_queue_retries", stats.retries);
                 set("evently_queue_in_flight", stats.in_flight);
                 set("evently_queue_dead", stats.dead);
+                set("evently_queue_paused", u64::from(stats.paused));
                 set("evently_queue_workers", stats.workers.len() as u64);
                 let oldest = Duration::from_millis(stats.oldest_age_ms);
                 metrics::gauge!("evently_queue_oldest_age_seconds", &label).set(oldest.as_secs_f64());
