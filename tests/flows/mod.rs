@@ -13,6 +13,7 @@ mod outages;
 mod payments;
 mod payments_killed;
 mod rush;
+mod scaling;
 mod stripe;
 mod traced;
 mod waitlist;
