@@ -2,5 +2,6 @@
 
 mod bench;
 mod doctor;
+mod monitoring;
 mod roles;
 mod servers;
