@@ -1,18 +1,26 @@
-//! Password hashes: argon2id, made and checked on a few threads with a short line before them.
+//! Password hashes: argon2id, made and checked on a few threads of low priority with a short line before them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
 
 use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How many may wait. At some 25 ms a hash, the last of them waits about as long as [`PATIENCE`].
 const LINE: usize = 512;
 /// How long one waits before the answer is "busy".
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How far these threads stand back (`nice`): where all cores are busy they get a tenth of what a thread that serves
+/// gets, so that a flood of logins slows down logins.
+const NICE: i32 = 10;
 
 /// Checked where there is no account, so that it takes as long: the parameters are `Argon2::default`'s
 /// (OWASP: 19 MiB, 2 passes, 1 lane), and no password gives this hash.
@@ -24,31 +32,51 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$RXZlbnRseUV2ZW50bHkhIQ$\
 #[error("too many passwords wait to be hashed")]
 pub struct Busy;
 
-/// The threads and the line. Cheap to clone; one a process.
+type Task = Box<dyn FnOnce() + Send>;
+
+/// The threads and the line. Cheap to clone; one a process. The threads end with the last clone.
 #[derive(Clone)]
 pub struct Passwords {
+    tasks: mpsc::Sender<Task>,
     /// As many permits as threads: each costs a core and 19 MiB while it works.
     threads: Arc<Semaphore>,
     /// Those who hash and those who wait.
     places: Arc<Semaphore>,
 }
 
+/// A place in the line.
+pub struct Place(OwnedSemaphorePermit);
+
 impl Default for Passwords {
     /// A thread for each core, 2 to 8.
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        let threads = thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
         Self::new(threads, LINE)
     }
 }
 
 impl Passwords {
     pub fn new(threads: usize, line: usize) -> Self {
-        Self { threads: Arc::new(Semaphore::new(threads)), places: Arc::new(Semaphore::new(threads + line)) }
+        let (tasks, waiting) = mpsc::channel::<Task>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..threads {
+            let waiting = Arc::clone(&waiting);
+            let started = thread::Builder::new().name("passwords".to_owned()).spawn(move || work(&waiting));
+            // A system that gives no thread at the start gives nothing to serve with either.
+            started.expect("a thread starts");
+        }
+        let places = Arc::new(Semaphore::new(threads + line));
+        Self { tasks, threads: Arc::new(Semaphore::new(threads)), places }
+    }
+
+    /// A place in the line, to be taken before anything else is done for a login: when the line is full, nothing is.
+    pub fn place(&self) -> Result<Place, Busy> {
+        Arc::clone(&self.places).try_acquire_owned().map(Place).map_err(|_| Busy)
     }
 
     /// A hash with a salt of its own, as a PHC string.
     pub async fn hash(&self, password: SecretString) -> Result<String, Busy> {
-        self.run(move || {
+        self.run(self.place()?, move || {
             let hash = Argon2::default().hash_password(password.expose_secret().as_bytes());
             // Fails for passwords over 4 GiB and where the system gives no randomness, without which no
             // session, code or key is safe either.
@@ -58,8 +86,13 @@ impl Passwords {
     }
 
     /// Whether the password gives this hash. Without one it takes the same time and is false.
-    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, Busy> {
-        self.run(move || {
+    pub async fn verify(
+        &self,
+        place: Place,
+        password: SecretString,
+        hash: Option<String>,
+    ) -> Result<bool, Busy> {
+        self.run(place, move || {
             let known = hash.is_some();
             let hash = hash.unwrap_or_else(|| NOBODY.to_owned());
             let holds = PasswordHash::new(&hash).is_ok_and(|hash| {
@@ -70,22 +103,40 @@ impl Passwords {
         .await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|error| match error {
-            // The semaphores are never closed, so this is always the first.
-            TryAcquireError::NoPermits | TryAcquireError::Closed => Busy,
-        })?;
+    async fn run<T: Send + 'static>(
+        &self,
+        place: Place,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Busy> {
         let thread = tokio::time::timeout(PATIENCE, Arc::clone(&self.threads).acquire_owned())
             .await
             .map_err(|_| Busy)?
             .map_err(|_| Busy)?;
+        let (answer, done) = oneshot::channel();
         // The permits go with the work: a caller who leaves does not make room before the thread is free.
-        let done = tokio::task::spawn_blocking(move || {
+        let task = move || {
             let result = work();
-            drop((thread, place));
-            result
-        });
+            drop((thread, place.0));
+            // Whoever has left wants no answer.
+            let _ = answer.send(result);
+        };
+        self.tasks.send(Box::new(task)).map_err(|_| Busy)?;
         done.await.map_err(|_| Busy)
+    }
+}
+
+/// What one thread does: task after task, until nobody can bring another.
+fn work(waiting: &Mutex<mpsc::Receiver<Task>>) {
+    // On Linux this is the priority of the calling thread, elsewhere of the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!(%error, "passwords are hashed at full priority");
+    }
+    loop {
+        let task = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(task) = task else { return };
+        // Its caller learns of a panic by the answer that does not come.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(task));
     }
 }
 
@@ -93,14 +144,18 @@ impl Passwords {
 mod tests {
     use super::*;
 
+    async fn verify(passwords: &Passwords, password: &str, hash: Option<String>) -> Result<bool, Busy> {
+        passwords.verify(passwords.place()?, password.into(), hash).await
+    }
+
     #[tokio::test]
     async fn a_hash_fits_its_password_only() {
         let passwords = Passwords::new(2, 8);
         let hash = passwords.hash("correct-horse-battery".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_eq!(passwords.verify("correct-horse-battery".into(), Some(hash.clone())).await, Ok(true));
-        assert_eq!(passwords.verify("correct-horse-batterx".into(), Some(hash)).await, Ok(false));
-        assert_eq!(passwords.verify("correct-horse-battery".into(), Some("!".into())).await, Ok(false));
+        assert_eq!(verify(&passwords, "correct-horse-battery", Some(hash.clone())).await, Ok(true));
+        assert_eq!(verify(&passwords, "correct-horse-batterx", Some(hash)).await, Ok(false));
+        assert_eq!(verify(&passwords, "correct-horse-battery", Some("!".into())).await, Ok(false));
     }
 
     #[test]
@@ -114,9 +169,9 @@ mod tests {
     #[tokio::test]
     async fn a_full_line_is_busy_at_once() {
         let passwords = Passwords::new(1, 1);
-        let attempts = (0..6).map(|_| passwords.verify("x".into(), None));
+        let attempts = (0..6).map(|_| verify(&passwords, "x", None));
         let results = futures::future::join_all(attempts).await;
         assert_eq!(results.iter().filter(|result| **result == Ok(false)).count(), 2, "{results:?}");
-        assert_eq!(passwords.verify("x".into(), None).await, Ok(false), "and has room again");
+        assert_eq!(verify(&passwords, "x", None).await, Ok(false), "and has room again");
     }
 }

@@ -104,6 +104,7 @@ impl Accounts {
         password: SecretString,
         client: &Client,
     ) -> Result<Credentials, LoginError> {
+        let place = self.passwords.place()?;
         let known: Option<(Uuid, String)> = users::table
             .filter(lower(users::email).eq(email.as_str()))
             .filter(users::deactivated_at.is_null())
@@ -113,7 +114,7 @@ impl Accounts {
             .optional()
             .map_err(Fault::from)?;
         let (id, hash) = known.unzip();
-        let holds = self.passwords.verify(password, hash.clone()).await?;
+        let holds = self.passwords.verify(place, password, hash.clone()).await?;
         let (Some(id), Some(hash), true) = (id, hash, holds) else {
             return Err(LoginError::InvalidCredentials);
         };
