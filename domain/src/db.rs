@@ -1,6 +1,9 @@
 //! Connections to Postgres: one pool a process, and the embedded migrations.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{
@@ -9,6 +12,7 @@ use diesel_async::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures::FutureExt;
+use tokio::sync::Semaphore;
 
 use crate::{
     config::{ConfigError, Env},
@@ -32,6 +36,8 @@ pub struct DbConfig {
     pub max_connections: u32,
     /// How long a caller waits for one.
     pub checkout_timeout: Duration,
+    /// How many callers may wait for one; more are refused at once.
+    pub max_waiting: usize,
 }
 
 impl DbConfig {
@@ -41,6 +47,8 @@ impl DbConfig {
             url: env.require("DATABASE_URL")?.to_owned(),
             max_connections: env.parse("EVENTLY_DB_CONNECTIONS", 10)?,
             checkout_timeout: Duration::from_secs(5),
+            // Half a second of what ten connections do.
+            max_waiting: 1024,
         })
     }
 }
@@ -49,6 +57,11 @@ impl DbConfig {
 #[derive(Clone)]
 pub struct Db {
     pool: bb8::Pool<AsyncPgConnection>,
+    waiting: Arc<Semaphore>,
+    url: Arc<str>,
+    /// The connection of [`Db::ping`] alone, between two of them: how many wait for the others says nothing about
+    /// Postgres.
+    probe: Arc<Mutex<Option<AsyncPgConnection>>>,
 }
 
 /// A process that is stopped, or cut off, in the middle of a transaction has no hold on others for longer than this. One
@@ -74,18 +87,31 @@ impl Db {
             .connection_timeout(config.checkout_timeout)
             .test_on_check_out(false)
             .build_unchecked(manager);
-        Self { pool }
+        let waiting = Arc::new(Semaphore::new(config.max_waiting));
+        Self { pool, waiting, url: config.url.as_str().into(), probe: Arc::default() }
     }
 
-    /// A connection, or a transient [`Fault::Connection`] after the configured wait.
+    /// A connection, or a transient [`Fault::Connection`]: after the configured wait, or at once when too many wait.
     pub async fn conn(&self) -> Result<PooledConn, Fault> {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            metrics::counter!("evently_db_refused_total").increment(1);
+            return Err(Fault::Connection("too many wait for one".to_owned()));
+        };
         self.pool.get_owned().await.map_err(|error| Fault::Connection(error.to_string()))
     }
 
-    /// Whether Postgres answers.
+    /// Whether Postgres answers. A connection that does not is not asked again.
     pub async fn ping(&self) -> Result<(), Fault> {
-        use diesel_async::RunQueryDsl;
-        diesel::sql_query("SELECT 1").execute(&mut *self.conn().await?).await?;
+        let kept = self.probe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let answering = match kept {
+            Some(conn) => asked(conn).await.ok(),
+            None => None,
+        };
+        let conn = match answering {
+            Some(conn) => conn,
+            None => asked(connect(&self.url).await?).await?,
+        };
+        *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(conn);
         Ok(())
     }
 
@@ -96,12 +122,23 @@ impl Db {
     }
 }
 
+/// A connection of its own, outside of the pool.
+async fn connect(url: &str) -> Result<AsyncPgConnection, Fault> {
+    AsyncPgConnection::establish(url).await.map_err(|error| Fault::Connection(error.to_string()))
+}
+
+/// The connection, if it answers.
+async fn asked(mut conn: AsyncPgConnection) -> Result<AsyncPgConnection, Fault> {
+    use diesel_async::RunQueryDsl;
+    diesel::sql_query("SELECT 1").execute(&mut conn).await?;
+    Ok(conn)
+}
+
 /// Runs what migrations are missing, under Postgres's advisory lock, so that two may start at once. Answers the
 /// names of those it ran. Needs a multi-threaded runtime.
 pub async fn migrate(url: &str) -> Result<Vec<String>, Fault> {
     use diesel_async::{AsyncMigrationHarness, RunQueryDsl};
-    let mut conn =
-        AsyncPgConnection::establish(url).await.map_err(|error| Fault::Connection(error.to_string()))?;
+    let mut conn = connect(url).await?;
     diesel::sql_query("SELECT pg_advisory_lock(7061646501)").execute(&mut conn).await?;
     let mut harness = AsyncMigrationHarness::new(conn);
     let ran = tokio::task::block_in_place(|| {
