@@ -22,12 +22,17 @@ pub struct ApiConfig {
 /// How much one process takes on at once, and how it goes.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// Open connections; more wait in the kernel's queue.
+    /// Open connections; on more of them only health is answered, and everything else `unavailable`.
     pub max_connections: usize,
-    /// Requests being answered; more are told `unavailable` at once.
+    /// Requests being worked on; more are told `unavailable` at once. One that waits for its body or for a job's
+    /// result is not worked on. At 20,000 requests a second the last of them is answered after a tenth of one.
     pub max_in_flight: usize,
     /// How long a request's head may take to arrive, and a connection idle between requests.
     pub header_timeout: Duration,
+    /// The same while more than three quarters of the connections are taken.
+    pub hurried_header_timeout: Duration,
+    /// How long a client may take to read some of its answer.
+    pub write_timeout: Duration,
     /// How long requests are still taken after `/readyz` has turned false, for load balancers to notice.
     pub drain: Duration,
     /// How long running requests then have to finish.
@@ -38,8 +43,10 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             max_connections: 16_384,
-            max_in_flight: 8_192,
+            max_in_flight: 2_048,
             header_timeout: Duration::from_secs(30),
+            hurried_header_timeout: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(2),
             finish: Duration::from_secs(15),
         }

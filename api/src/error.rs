@@ -11,6 +11,8 @@ use domain::{fault::Fault, trace::TraceContext};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::sparing::Sparing;
+
 macro_rules! codes {
     ($($variant:ident $status:literal $slug:literal $title:literal $explanation:literal),* $(,)?) => {
         /// Every code that an error can carry. The slug is part of the contract.
@@ -239,7 +241,10 @@ impl From<Code> for ApiError {
 impl From<&Fault> for ApiError {
     fn from(fault: &Fault) -> Self {
         if fault.is_transient() {
-            tracing::warn!(error = %fault, "a dependency is down");
+            static DOWN: Sparing = Sparing::new();
+            if let Some(unlogged) = DOWN.may_write() {
+                tracing::warn!(error = %fault, unlogged, "a dependency is down");
+            }
             Self::new(Code::Unavailable, "A service that this request needs does not answer just now.")
         } else {
             tracing::error!(error = %fault, "a defect");
@@ -255,12 +260,19 @@ impl From<Fault> for ApiError {
 }
 
 impl IntoResponse for ApiError {
-    fn into_response(mut self) -> Response {
+    fn into_response(self) -> Response {
+        self.answer(TraceContext::current().unwrap_or_else(TraceContext::root))
+    }
+}
+
+impl ApiError {
+    /// The answer to a request at this position in its trace.
+    pub(crate) fn answer(mut self, trace: TraceContext) -> Response {
         let code = self.code;
         // Every code's status is a literal of this file, checked by a test below.
         let status = StatusCode::from_u16(code.status()).expect("statuses are valid");
         let headers = std::mem::take(&mut self.headers);
-        let problem = self.problem(TraceContext::current().unwrap_or_else(TraceContext::root));
+        let problem = self.problem(trace);
         let mut response = (status, Json(problem)).into_response();
         response
             .headers_mut()

@@ -20,7 +20,10 @@ use utoipa::{
     },
 };
 
-use crate::error::{ApiError, ApiResult, Code, FieldError};
+use crate::{
+    error::{ApiError, ApiResult, Code, FieldError},
+    middleware::{aside, overloaded},
+};
 
 /// The most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -122,8 +125,9 @@ pub async fn read_body(request: Request) -> ApiResult<Vec<u8>> {
         }
         Ok(())
     };
-    tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| Code::RequestTimeout)??;
-    Ok(bytes)
+    let (read, has_room) = aside(tokio::time::timeout(BODY_TIMEOUT, read)).await;
+    read.map_err(|_| Code::RequestTimeout)??;
+    if has_room { Ok(bytes) } else { Err(overloaded()) }
 }
 
 fn require_json(headers: &HeaderMap) -> ApiResult<()> {

@@ -16,6 +16,7 @@ pub mod prefer;
 pub mod router;
 pub mod routes;
 mod server;
+mod sparing;
 mod wire;
 
 use std::{path::PathBuf, sync::Arc};

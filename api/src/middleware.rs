@@ -9,10 +9,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -32,11 +29,15 @@ use crate::{
     config::HttpConfig,
     error::{ApiError, Code},
     openapi::takes_no_query,
+    sparing::Sparing,
 };
 
 mod numbers;
+mod seats;
 
 use numbers::Numbers;
+pub use seats::aside;
+use seats::{Seat, Seats};
 
 /// The longest path and query together.
 const MAX_URI_BYTES: usize = 8 * 1024;
@@ -45,20 +46,35 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// Routes that answer however busy the process is.
 const EXEMPT: [&str; 3] = ["/livez", "/readyz", "/info"];
 
-/// The layer. All clones count together.
+/// The layer, and the gate before it. All clones count together.
 #[derive(Clone)]
 pub struct Edge(Arc<Shared>);
 
 struct Shared {
-    max_in_flight: usize,
-    in_flight: AtomicUsize,
+    seats: Arc<Seats>,
     numbers: Numbers,
 }
 
 impl Edge {
     pub fn new(config: &HttpConfig) -> Self {
-        let in_flight = AtomicUsize::new(0);
-        Self(Arc::new(Shared { max_in_flight: config.max_in_flight, in_flight, numbers: Numbers::default() }))
+        let seats = Arc::new(Seats::new(config.max_in_flight));
+        Self(Arc::new(Shared { seats, numbers: Numbers::default() }))
+    }
+
+    /// The answer to a request that the process has no room for, given before it is even routed: in a rush there are
+    /// more of these than of all others. Health is always let through, and without room nothing else is.
+    pub(crate) fn refuse<B>(&self, request: &hyper::Request<B>, without_room: bool) -> Option<Response> {
+        if !without_room && !self.0.seats.are_taken() || EXEMPT.contains(&request.uri().path()) {
+            return None;
+        }
+        let began = Instant::now();
+        let method = numbers::method(request.method());
+        let trace = remote_context(request.headers()).unwrap_or_else(TraceContext::root);
+        let mut response = overloaded().answer(trace);
+        finish(&mut response, false);
+        self.0.numbers.record(method, "refused", response.status().as_u16(), began.elapsed());
+        report(method, "refused", &response, began.elapsed());
+        Some(response)
     }
 }
 
@@ -91,27 +107,28 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let began = Instant::now();
-        let seat = Seat::take(&self.shared);
+        let present = Present::new(Arc::clone(&self.shared));
         let route = request.extensions().get::<MatchedPath>().cloned();
         let method = numbers::method(request.method());
         let remote = remote_context(request.headers());
         let span = span(method, route_of(route.as_ref()));
         let context = trace::enter(&span, remote);
         let with_credentials = request.headers().contains_key(header::AUTHORIZATION);
-        let refused = check(&request, route.as_ref())
-            .or_else(|| (!seat.is_free && !is_exempt(route.as_ref())).then(overloaded));
+        let admitted = match check(&request, route.as_ref()) {
+            Some(error) => Err(error),
+            None => self.seat(route.as_ref()).ok_or_else(overloaded),
+        };
         // The inner service makes its future now, but all it does happens when that is polled.
-        let inner = if refused.is_none() { Some(self.inner.call(request)) } else { None };
+        let admitted = admitted.map(|seat| (seat, self.inner.call(request)));
         let answer = async move {
-            let mut response = match (inner, refused) {
-                (Some(inner), _) => answered(inner).await,
-                (None, Some(error)) => error.into_response(),
-                (None, None) => ApiError::from(Code::Internal).into_response(),
+            let mut response = match admitted {
+                Ok((seat, inner)) => seat.scope(answered(inner)).await,
+                Err(error) => error.into_response(),
             };
             finish(&mut response, with_credentials);
             let (status, elapsed) = (response.status(), began.elapsed());
             let route = route_of(route.as_ref());
-            seat.shared.numbers.record(method, route, status.as_u16(), elapsed);
+            present.0.numbers.record(method, route, status.as_u16(), elapsed);
             report(method, route, &response, elapsed);
             Ok(response)
         };
@@ -127,28 +144,32 @@ fn is_exempt(route: Option<&MatchedPath>) -> bool {
     route.is_some_and(|route| EXEMPT.contains(&route.as_str()))
 }
 
-/// A place among the requests in flight, given back when the answer is made or the client gone.
-struct Seat {
-    shared: Arc<Shared>,
-    is_free: bool,
+impl<S> EdgeService<S> {
+    /// The request's seat, unless the process has none for it.
+    fn seat(&self, route: Option<&MatchedPath>) -> Option<Seat> {
+        if is_exempt(route) { Some(Seat::exempt()) } else { Seat::take(&self.shared.seats) }
+    }
 }
 
-impl Seat {
-    fn take(shared: &Arc<Shared>) -> Self {
-        let before = shared.in_flight.fetch_add(1, Ordering::Relaxed);
+/// A request that is in flight, whatever it waits for.
+struct Present(Arc<Shared>);
+
+impl Present {
+    fn new(shared: Arc<Shared>) -> Self {
         shared.numbers.in_flight.increment(1);
-        Self { shared: Arc::clone(shared), is_free: before < shared.max_in_flight }
+        Self(shared)
     }
 }
 
-impl Drop for Seat {
+impl Drop for Present {
     fn drop(&mut self) {
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.shared.numbers.in_flight.decrement(1);
+        self.0.numbers.in_flight.decrement(1);
     }
 }
 
-fn overloaded() -> ApiError {
+/// What a request is told that the process has no room for.
+pub(crate) fn overloaded() -> ApiError {
+    metrics::counter!("evently_http_shed_total").increment(1);
     ApiError::new(Code::Unavailable, "This server has more requests than it can answer just now.")
 }
 
@@ -258,6 +279,9 @@ fn finish(response: &mut Response, with_credentials: bool) {
     }
 }
 
+/// A rush or an outage brings the same line for each request; anything else that is ours is told each time.
+static UNAVAILABLE: Sparing = Sparing::new();
+
 /// Writes the outcome to the span and to the log: failures of ours loud, all others for who wants to see them.
 fn report(method: &str, route: &str, response: &Response, elapsed: std::time::Duration) {
     let status = response.status().as_u16();
@@ -268,11 +292,13 @@ fn report(method: &str, route: &str, response: &Response, elapsed: std::time::Du
             span.record("otel.status_code", "ERROR");
         }
     }
-    let code = response.extensions().get::<Code>().map(|code| code.slug());
-    if status >= 500 {
-        tracing::warn!(target: "evently::request", method, route, status, code, ?elapsed, "answered");
+    let code = response.extensions().get::<Code>().copied();
+    let slug = code.map(Code::slug);
+    let unlogged = if code == Some(Code::Unavailable) { UNAVAILABLE.may_write() } else { Some(0) };
+    if let (500.., Some(unlogged)) = (status, unlogged) {
+        tracing::warn!(target: "evently::request", method, route, status, code = slug, ?elapsed, unlogged, "answered");
     } else {
-        tracing::debug!(target: "evently::request", method, route, status, code, ?elapsed, "answered");
+        tracing::debug!(target: "evently::request", method, route, status, code = slug, ?elapsed, "answered");
     }
 }
 

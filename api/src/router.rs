@@ -45,9 +45,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// The whole API as one service: the routes, what answers when none fits, and what every request passes through.
-pub fn service(app: Arc<App>) -> Router {
+pub fn service(app: Arc<App>, edge: Edge) -> Router {
     let (router, _document) = routes().split_for_parts();
-    let edge = Edge::new(&app.config.http);
     router
         .fallback(async || ApiError::new(Code::NotFound, "There is no such route."))
         .method_not_allowed_fallback(async || ApiError::from(Code::MethodNotAllowed))

@@ -30,6 +30,10 @@ pub(crate) struct Wire {
     refusal: Vec<u8>,
     written: usize,
     linger: Option<Linger>,
+    /// How long the client may leave unread what is there for it.
+    write_timeout: Duration,
+    /// When that is over, while it does.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 /// How much longer a closed connection is read.
@@ -39,8 +43,19 @@ struct Linger {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, refusal: Vec::new(), written: 0, linger: None }
+    pub(crate) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
+        Self { stream, refusal: Vec::new(), written: 0, linger: None, write_timeout, stalled: None }
+    }
+
+    /// Passes on what came of a write, unless the client has taken nothing for too long.
+    fn in_time(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Reads until the client has closed its side too, within limits: a connection closed while its client still
@@ -68,7 +83,8 @@ impl Wire {
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.refusal.len() {
             let rest = &self.refusal[self.written..];
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+            let written = Pin::new(&mut self.stream).poll_write(cx, rest);
+            match ready!(self.in_time(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 bytes => self.written += bytes,
             }
@@ -130,7 +146,8 @@ impl AsyncWrite for Wire {
             ready!(self.as_mut().poll_shutdown(cx))?;
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.in_time(cx, written)
     }
 
     fn poll_write_vectored(
@@ -141,7 +158,8 @@ impl AsyncWrite for Wire {
         if let [only] = bufs {
             return self.poll_write(cx, only);
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.in_time(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

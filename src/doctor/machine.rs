@@ -16,7 +16,7 @@ use crate::{
     up::{probe, settings::reachable},
 };
 
-/// Files that a process has open besides its clients' connections: servers, logs, the listeners.
+/// Files that a process has open besides the connections it counts: those beyond the limit, servers, logs, listeners.
 const OTHER_FILES: u64 = 512;
 /// Less room than this on the disk will not last.
 const LITTLE_MIB: u64 = 1024;

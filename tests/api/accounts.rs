@@ -151,7 +151,7 @@ async fn an_ended_session_is_over_in_every_process() {
     let app = TestApp::start().await;
     register(&app, "ada@example.com").await;
     let (here, there) = (log_in(&app, "ada@example.com").await, log_in(&app, "ada@example.com").await);
-    let (other, listener) = evently::api::bind(&app.env).await.unwrap();
+    let (other, listener) = evently::api::bind(&app.env).unwrap();
     let url = other.config.public_url.clone();
     let stop = tokio_util::sync::CancellationToken::new();
     let serving = tokio::spawn(api::serve(other, listener, stop.clone()));

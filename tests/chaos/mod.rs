@@ -69,7 +69,7 @@ async fn run(seed: u64, size: Size, patience: Duration) {
     eprintln!("chaos: seed {seed}, {} s", size.length.as_secs());
     let plan = Plan::draw(seed, size);
     let mut stage = Stage::set().await;
-    let (app, _) = evently::api::bind(&stage.env).await.unwrap();
+    let (app, _) = evently::api::bind(&stage.env).unwrap();
     let (events, tokens) = furnish(&app, size.people).await;
     stage.launch().await;
     let shop = Shop::new(stage.urls(), events.clone(), tokens);
@@ -98,7 +98,7 @@ async fn run(seed: u64, size: Size, patience: Duration) {
 
     let reads = rest::read_all(&shop, patience.max(REST)).await;
     // Connections of its own, none of which has seen any trouble.
-    let (app, _) = evently::api::bind(&stage.env).await.unwrap();
+    let (app, _) = evently::api::bind(&stage.env).unwrap();
     rest::come_to_rest(&stage, &app, REST).await;
     sampling.abort();
     supervising.abort();

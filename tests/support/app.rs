@@ -76,7 +76,7 @@ impl TestAppBuilder {
         env.extend(smtp.as_ref().map(|smtp| ("SMTP_URL".to_owned(), smtp.url())));
         env.extend(self.env);
 
-        let (app, listener) = evently::api::bind(&env.clone().into_iter().collect()).await.unwrap();
+        let (app, listener) = evently::api::bind(&env.clone().into_iter().collect()).unwrap();
         // Workers link to where the API really is.
         env.entry("EVENTLY_PUBLIC_URL".to_owned()).or_insert_with(|| app.config.public_url.clone());
         let env: Env = env.into_iter().collect();

@@ -31,6 +31,7 @@ use crate::{
     caller::Caller,
     error::{ApiError, ApiResult, Code},
     extract::{Body, Path},
+    middleware::aside,
     prefer::PreferWait,
 };
 
@@ -187,7 +188,8 @@ struct Sought {
 async fn outcome(app: &App, sought: Sought, result: &mut Wait, deadline: Instant) -> Option<Booking> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if let Some(booking) = result.within(left.min(LOOK)).await {
+        let (result, _) = aside(result.within(left.min(LOOK))).await;
+        if let Some(booking) = result {
             return Some(Booking::clone(&booking));
         }
         // An outage is no answer: the confirm goes on, and so does the wait.
