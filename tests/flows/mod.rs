@@ -10,6 +10,7 @@ mod faults;
 mod kill_points;
 mod logged;
 mod outages;
+mod overload;
 mod payments;
 mod payments_killed;
 mod rush;

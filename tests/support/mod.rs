@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+pub mod api_process;
 pub mod app;
 pub mod children;
 pub mod database;
@@ -19,4 +20,5 @@ pub mod roles;
 pub mod smtp;
 pub mod stripe_proxy;
 pub mod waitlist;
+pub mod wire;
 pub mod workers;
