@@ -99,7 +99,7 @@ struct Owed {
 
 /// Records that these mails are owed, and the jobs that send them; call it inside the transaction that causes
 /// them. Safe to repeat: a (cause, kind) that is recorded stays as it is.
-pub async fn owe(conn: &mut Conn, due: &[DueMail]) -> Result<(), Fault> {
+pub async fn owe(mut conn: &Conn, due: &[DueMail]) -> Result<(), Fault> {
     if due.is_empty() {
         return Ok(());
     }
@@ -121,7 +121,7 @@ pub async fn owe(conn: &mut Conn, due: &[DueMail]) -> Result<(), Fault> {
         .bind::<Array<Jsonb>, _>(data)
         .bind::<Array<Nullable<Timestamptz>>, _>(column.map(|mail| mail.deadline).collect::<Vec<_>>()),
     )
-    .load(conn)
+    .load(&mut conn)
     .await?;
     let causes: HashMap<&str, &DueMail> = due.iter().map(|mail| (mail.cause.as_str(), mail)).collect();
     let entries = inserted

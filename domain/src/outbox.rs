@@ -63,7 +63,7 @@ impl OutboxEntry {
 
 /// Records entries, due at once by Postgres's clock: this process's may be wrong. Call it inside the transaction that
 /// causes them. Safe to repeat.
-pub async fn record(conn: &mut Conn, entries: &[OutboxEntry]) -> Result<(), Fault> {
+pub async fn record(mut conn: &Conn, entries: &[OutboxEntry]) -> Result<(), Fault> {
     if entries.is_empty() {
         return Ok(());
     }
@@ -85,7 +85,7 @@ pub async fn record(conn: &mut Conn, entries: &[OutboxEntry]) -> Result<(), Faul
             column.map(|entry| entry.traceparent.as_deref()).collect::<Vec<_>>(),
         ),
     )
-    .execute(conn)
+    .execute(&mut conn)
     .await?;
     Ok(())
 }

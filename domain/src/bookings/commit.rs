@@ -4,21 +4,22 @@
 //! was decided before (its job was delivered twice) keeps that decision: the locks of its ticket types make
 //! deliveries of one order wait for each other, and the booking's row then tells.
 
+mod statements;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use diesel::{
-    QueryableByName,
-    result::{DatabaseErrorKind, Error as DieselError},
-    sql_query,
-    sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
-};
-use diesel_async::{AsyncConnection, RunQueryDsl};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_async::AsyncConnection;
 use serde_json::json;
 use uuid::Uuid;
 
+use self::statements::{
+    ContextRow, in_memory, insert_bookings, insert_tickets, load_context, lock_events, lock_payments,
+    settle_payments,
+};
 use super::{
-    Booking, BookingStatus, Failure, FailureInfo, PaymentInfo, Ticket, TicketStatus, booked_items, codes,
+    Booking, Failure,
     log::{self, Happening},
     read,
     stock::{self, Changes, Stock},
@@ -27,13 +28,8 @@ use crate::{
     db::{Conn, Db},
     fault::Fault,
     holds::HeldItem,
-    jobs::VoidPayment,
     kill_point::kill_point,
     mails::{self, DueMail, MailContent},
-    money::Money,
-    outbox::{self, OutboxEntry},
-    payments::PaymentStatus,
-    statement::prepared,
     trace::TraceContext,
     waitlist,
 };
@@ -101,44 +97,6 @@ pub struct Committed {
     pub changes: Changes,
 }
 
-#[derive(QueryableByName)]
-struct EventRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Text)]
-    status: String,
-}
-
-#[derive(QueryableByName)]
-struct ContextRow {
-    #[diesel(sql_type = SqlUuid)]
-    booking_id: Uuid,
-    #[diesel(sql_type = Nullable<Text>)]
-    email: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    status: Option<String>,
-    #[diesel(sql_type = Nullable<Integer>)]
-    attempt: Option<i32>,
-}
-
-#[derive(QueryableByName)]
-struct PaymentRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-}
-
-#[derive(QueryableByName)]
-struct InsertedRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Text)]
-    reference: String,
-    #[diesel(sql_type = Timestamptz)]
-    created_at: DateTime<Utc>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    confirmed_at: Option<DateTime<Utc>>,
-}
-
 /// What was decided about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -175,10 +133,14 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
     let open = lock_events(conn, &firsts).await?;
     let types = firsts.iter().flat_map(|order| &order.items).map(|item| item.ticket_type_id).collect();
     let mut stock = Stock::lock(conn, types).await?;
-    let payable = lock_payments(conn, &firsts).await?;
-    let context = load_context(conn, &firsts).await?;
     let ids: Vec<Uuid> = firsts.iter().map(|order| order.booking_id).collect();
-    let offered = waitlist::lock_claimed(conn, &ids).await?;
+    let locked: &Conn = conn;
+    // Sent together, in one round trip.
+    let (payable, context, offered) = futures::try_join!(
+        lock_payments(locked, &firsts),
+        load_context(locked, &firsts),
+        waitlist::lock_claimed(locked, &ids),
+    )?;
 
     let verdicts: Vec<Verdict> = firsts
         .iter()
@@ -193,15 +155,12 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
     let confirmed = pick(|verdict| *verdict == Verdict::Confirm);
     let decided = pick(|verdict| *verdict == Verdict::Decided);
 
-    let seats = stock.sell(conn).await?;
     let sold: Vec<Uuid> =
         confirmed.iter().map(|order| order.booking_id).filter(|id| offered.contains(id)).collect();
-    waitlist::mark_sold(conn, &sold).await?;
     let mut bought = BTreeMap::new();
     for order in &confirmed {
         *bought.entry((order.event_id, order.user_id)).or_insert(0) += stock::quantity(&order.items);
     }
-    let mut buyers = stock::count_buyers(conn, &bought).await?;
     let fresh: Vec<(&Order, Option<Failure>)> = firsts
         .iter()
         .zip(&verdicts)
@@ -211,11 +170,27 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
             Verdict::Decided | Verdict::Nobody => None,
         })
         .collect();
-    let mut bookings = insert_bookings(conn, &fresh).await?;
-    insert_tickets(conn, &confirmed, &mut bookings).await?;
-    settle_payments(conn, &firsts, &verdicts).await?;
-    log::append(conn, &happenings(&fresh)?).await?;
-    mails::owe(conn, &confirmations(&confirmed, &context)).await?;
+    let (happened, mails) = (happenings(&fresh)?, confirmations(&confirmed, &context));
+    // Sent together too: none of these waits for what another answers, but where one `await` follows another.
+    let written = futures::join!(
+        async {
+            let mut bookings = insert_bookings(locked, &fresh).await?;
+            insert_tickets(locked, &confirmed, &mut bookings).await?;
+            Ok(bookings)
+        },
+        stock.sell(locked),
+        waitlist::mark_sold(locked, &sold),
+        stock::count_buyers(locked, &bought),
+        settle_payments(locked, &firsts, &verdicts),
+        log::append(locked, &happened),
+        mails::owe(locked, &mails),
+    );
+    let (mut bookings, seats, mut buyers) = match written {
+        (Ok(bookings), Ok(seats), Ok(()), Ok(buyers), Ok(()), Ok(()), Ok(())) => (bookings, seats, buyers),
+        (a, b, c, d, e, f, g) => {
+            return Err(cause([a.err(), b.err(), c.err(), d.err(), e.err(), f.err(), g.err()]));
+        }
+    };
 
     let ids: Vec<Uuid> = decided.iter().map(|order| order.booking_id).collect();
     if !ids.is_empty() {
@@ -242,45 +217,15 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
     Ok(Committed { bookings, paid, changes: Changes { seats, buyers } })
 }
 
-/// Locks the events against being cancelled meanwhile; answers those on sale.
-async fn lock_events(conn: &mut Conn, orders: &[&Order]) -> Result<HashSet<Uuid>, Fault> {
-    let ids: HashSet<Uuid> = orders.iter().map(|order| order.event_id).collect();
-    let rows: Vec<EventRow> = prepared(
-        sql_query("SELECT id, status FROM events WHERE id = ANY($1) ORDER BY id FOR SHARE")
-            .bind::<Array<SqlUuid>, _>(ids.into_iter().collect::<Vec<_>>()),
-    )
-    .load(conn)
-    .await?;
-    Ok(rows.into_iter().filter(|row| row.status == "published").map(|row| row.id).collect())
-}
-
-/// Locks the payments; answers those that are still waited for.
-async fn lock_payments(conn: &mut Conn, orders: &[&Order]) -> Result<HashSet<Uuid>, Fault> {
-    let ids: Vec<Uuid> = orders.iter().filter_map(|order| order.payment.id()).collect();
-    if ids.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let rows: Vec<PaymentRow> = prepared(
-        sql_query(
-            "SELECT id FROM payments WHERE id = ANY($1) AND status = 'unknown' AND failure IS NULL
-             ORDER BY id FOR NO KEY UPDATE",
-        )
-        .bind::<Array<SqlUuid>, _>(ids),
-    )
-    .load(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
-}
-
-async fn load_context(conn: &mut Conn, orders: &[&Order]) -> Result<HashMap<Uuid, ContextRow>, Fault> {
-    let rows: Vec<ContextRow> = prepared(
-        sql_query(include_str!("sql/order_context.sql"))
-            .bind::<Array<SqlUuid>, _>(orders.iter().map(|order| order.booking_id).collect::<Vec<_>>())
-            .bind::<Array<SqlUuid>, _>(orders.iter().map(|order| order.user_id).collect::<Vec<_>>()),
-    )
-    .load(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.booking_id, row)).collect())
+/// Which of these errors is the reason of the others: once a statement has failed, Postgres refuses those after it.
+fn cause(errors: [Option<Fault>; 7]) -> Fault {
+    let is_aftermath = |fault: &Fault| {
+        let Fault::Database(DieselError::DatabaseError(_, info)) = fault else { return false };
+        info.message().contains("transaction is aborted")
+    };
+    let mut errors = errors.into_iter().flatten();
+    let first = errors.next().unwrap_or_else(|| Fault::Corrupt("a batch failed without an error".to_owned()));
+    if is_aftermath(&first) { errors.find(|fault| !is_aftermath(fault)).unwrap_or(first) } else { first }
 }
 
 fn decide(
@@ -317,146 +262,6 @@ fn decide(
     } else {
         Verdict::Fail(Failure::SoldOut)
     }
-}
-
-async fn insert_bookings(
-    conn: &mut Conn,
-    fresh: &[(&Order, Option<Failure>)],
-) -> Result<HashMap<Uuid, Booking>, Fault> {
-    if fresh.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let items =
-        fresh.iter().map(|(order, _)| serde_json::to_value(&order.items)).collect::<Result<Vec<_>, _>>()?;
-    let column = fresh.iter();
-    let rows: Vec<InsertedRow> = prepared(
-        sql_query(include_str!("sql/insert_bookings.sql"))
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|(o, _)| o.booking_id).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(column.clone().map(|_| codes::reference()).collect::<Vec<_>>())
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|(o, _)| o.event_id).collect::<Vec<_>>())
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|(o, _)| o.user_id).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Text>>, _>(
-                column.clone().map(|(_, f)| f.map(Failure::code)).collect::<Vec<_>>(),
-            )
-            .bind::<Array<Jsonb>, _>(items)
-            .bind::<Array<Integer>, _>(
-                column.clone().map(|(o, _)| stock::quantity(&o.items)).collect::<Vec<_>>(),
-            )
-            .bind::<Array<BigInt>, _>(column.clone().map(|(o, _)| o.total).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(column.clone().map(|(o, _)| o.currency.as_str()).collect::<Vec<_>>())
-            .bind::<Array<Integer>, _>(column.clone().map(|(o, _)| attempt(o)).collect::<Vec<_>>())
-            .bind::<Array<Timestamptz>, _>(column.clone().map(|(o, _)| o.created_at).collect::<Vec<_>>()),
-    )
-    .load(conn)
-    .await?;
-    if rows.len() != fresh.len() {
-        return Err(Fault::Corrupt("a booking was decided in spite of its locks".to_owned()));
-    }
-    let orders: HashMap<Uuid, _> =
-        column.map(|(order, failure)| (order.booking_id, (*order, *failure))).collect();
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| orders.get(&row.id).map(|(order, failure)| (row.id, view(order, *failure, row))))
-        .collect())
-}
-
-fn attempt(order: &Order) -> i32 {
-    i32::try_from(order.attempt).unwrap_or(i32::MAX)
-}
-
-async fn insert_tickets(
-    conn: &mut Conn,
-    confirmed: &[&Order],
-    bookings: &mut HashMap<Uuid, Booking>,
-) -> Result<(), Fault> {
-    let mut rows: Vec<(&Order, Uuid, Ticket)> = Vec::new();
-    for order in confirmed {
-        for item in &order.items {
-            for n in 0..item.quantity as usize {
-                let ticket = Ticket {
-                    id: Uuid::now_v7(),
-                    code: codes::ticket_code(),
-                    seat: item.seats.get(n).cloned(),
-                    status: TicketStatus::Valid,
-                };
-                rows.push((order, item.ticket_type_id, ticket));
-            }
-        }
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let column = rows.iter();
-    prepared(
-        sql_query(include_str!("sql/insert_tickets.sql"))
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|(_, _, ticket)| ticket.id).collect::<Vec<_>>())
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|(order, ..)| order.booking_id).collect::<Vec<_>>())
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|(order, ..)| order.event_id).collect::<Vec<_>>())
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|(_, kind, _)| *kind).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(
-                column.clone().map(|(_, _, ticket)| ticket.code.as_str()).collect::<Vec<_>>(),
-            )
-            .bind::<Array<Nullable<Text>>, _>(
-                column.map(|(_, _, ticket)| ticket.seat.as_deref()).collect::<Vec<_>>(),
-            ),
-    )
-    .execute(conn)
-    .await?;
-    for (order, _, ticket) in rows {
-        if let Some(booking) = bookings.get_mut(&order.booking_id) {
-            booking.tickets.push(ticket);
-        }
-    }
-    Ok(())
-}
-
-/// Writes how each payment ended up, and owes a void for what was authorised in vain.
-async fn settle_payments(conn: &mut Conn, orders: &[&Order], verdicts: &[Verdict]) -> Result<(), Fault> {
-    let mut rows: Vec<(Uuid, &'static str, Option<&str>, Option<&str>)> = Vec::new();
-    let mut voids = Vec::new();
-    for (order, verdict) in orders.iter().zip(verdicts) {
-        let Some(payment_id) = order.payment.id() else { continue };
-        let reference = match &order.payment {
-            OrderPayment::Authorised { reference, .. } => Some(reference.as_str()),
-            _ => None,
-        };
-        match (&order.payment, verdict) {
-            (OrderPayment::Declined { reason, .. }, _) => {
-                rows.push((payment_id, "failed", None, Some(reason.as_str())));
-            }
-            (_, Verdict::Confirm) => rows.push((payment_id, "authorised", reference, None)),
-            // What another delivery decided, it decided about this payment too, unless it was about another one:
-            // that one is left to the sweep, which finds it unknown.
-            (_, Verdict::Decided) => {}
-            (_, Verdict::Fail(failure)) => {
-                rows.push((payment_id, "unknown", reference, Some(failure.code())));
-                voids.push(void(order, payment_id));
-            }
-            (_, Verdict::Nobody) => {
-                rows.push((payment_id, "unknown", reference, Some(Failure::Internal.code())));
-                voids.push(void(order, payment_id));
-            }
-        }
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let column = rows.iter();
-    prepared(
-        sql_query(include_str!("sql/settle_payments.sql"))
-            .bind::<Array<SqlUuid>, _>(column.clone().map(|row| row.0).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(column.clone().map(|row| row.1).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Text>>, _>(column.clone().map(|row| row.2).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Text>>, _>(column.map(|row| row.3).collect::<Vec<_>>()),
-    )
-    .execute(conn)
-    .await?;
-    outbox::record(conn, &voids).await
-}
-
-fn void(order: &Order, payment_id: Uuid) -> OutboxEntry {
-    OutboxEntry::new(&payment_id.to_string(), &VoidPayment { payment_id })
-        .in_trace(order.trace.map(|trace| trace.to_string()))
 }
 
 fn happenings(fresh: &[(&Order, Option<Failure>)]) -> Result<Vec<Happening>, Fault> {
@@ -497,41 +302,4 @@ fn confirmations(confirmed: &[&Order], context: &HashMap<Uuid, ContextRow>) -> V
             })
         })
         .collect()
-}
-
-fn view(order: &Order, failure: Option<Failure>, row: InsertedRow) -> Booking {
-    let payment = order.payment.provider().map(|provider| PaymentInfo {
-        status: match (&order.payment, failure) {
-            (OrderPayment::Declined { .. }, _) => PaymentStatus::Failed,
-            (_, None) => PaymentStatus::Authorised,
-            (_, Some(_)) => PaymentStatus::Unknown,
-        },
-        provider: provider.to_owned(),
-        action: None,
-    });
-    Booking {
-        id: order.booking_id,
-        reference: Some(row.reference),
-        event_id: order.event_id,
-        status: if failure.is_some() { BookingStatus::Failed } else { BookingStatus::Confirmed },
-        failure: failure.map(|failure| FailureInfo { code: failure.code().to_owned() }),
-        items: booked_items(&order.items, &order.currency),
-        total: Money::new(order.total, &order.currency),
-        payment,
-        tickets: Vec::new(),
-        created_at: row.created_at,
-        confirmed_at: row.confirmed_at,
-        cancelled_at: None,
-    }
-}
-
-/// A failed booking that is not kept.
-fn in_memory(order: &Order, failure: Failure) -> Booking {
-    let row = InsertedRow {
-        id: order.booking_id,
-        reference: String::new(),
-        created_at: order.created_at,
-        confirmed_at: None,
-    };
-    Booking { reference: None, ..view(order, Some(failure), row) }
 }

@@ -40,7 +40,7 @@ impl Happening {
 }
 
 /// Appends to both logs.
-pub(super) async fn append(conn: &mut Conn, happenings: &[Happening]) -> Result<(), Fault> {
+pub(super) async fn append(mut conn: &Conn, happenings: &[Happening]) -> Result<(), Fault> {
     if happenings.is_empty() {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(super) async fn append(conn: &mut Conn, happenings: &[Happening]) -> Result<
             .bind::<Array<Text>, _>(column.clone().map(|h| h.currency.as_str()).collect::<Vec<_>>())
             .bind::<Array<Jsonb>, _>(column.clone().map(|h| &h.items).collect::<Vec<_>>()),
     )
-    .execute(conn)
+    .execute(&mut conn)
     .await?;
     prepared(
         sql_query(include_str!("sql/append_audit.sql"))
@@ -66,7 +66,7 @@ pub(super) async fn append(conn: &mut Conn, happenings: &[Happening]) -> Result<
             .bind::<Array<Jsonb>, _>(column.clone().map(|h| &h.detail).collect::<Vec<_>>())
             .bind::<Array<Nullable<Text>>, _>(column.map(|h| h.trace_id.as_deref()).collect::<Vec<_>>()),
     )
-    .execute(conn)
+    .execute(&mut conn)
     .await?;
     Ok(())
 }

@@ -184,7 +184,7 @@ impl Stock {
     }
 
     /// Writes what was taken, one row a ticket type, and answers the numbers of all.
-    pub(super) async fn sell(mut self, conn: &mut Conn) -> Result<Vec<SeatCount>, Fault> {
+    pub(super) async fn sell(mut self, mut conn: &Conn) -> Result<Vec<SeatCount>, Fault> {
         if !self.taken.is_empty() {
             let rows: Vec<SeatCount> = prepared(
                 sql_query(include_str!("sql/sell.sql"))
@@ -197,7 +197,7 @@ impl Stock {
                             .collect::<Vec<_>>(),
                     ),
             )
-            .load(conn)
+            .load(&mut conn)
             .await?;
             // The rows are locked and were checked: the guard can only disagree after a mistake of ours.
             if rows.len() != self.taken.len() {
@@ -231,20 +231,17 @@ pub(super) async fn give_back(
 pub(super) type BuyerDelta = BTreeMap<(Uuid, Uuid), i32>;
 
 /// Adds to what users bought of events and answers the new counts.
-pub(super) async fn count_buyers(conn: &mut Conn, bought: &BuyerDelta) -> Result<Vec<BuyerCount>, Fault> {
+pub(super) async fn count_buyers(conn: &Conn, bought: &BuyerDelta) -> Result<Vec<BuyerCount>, Fault> {
     change_buyers(conn, include_str!("sql/count_buyers.sql"), bought).await
 }
 
 /// Takes away from what users bought of events and answers the new counts.
-pub(super) async fn discount_buyers(
-    conn: &mut Conn,
-    returned: &BuyerDelta,
-) -> Result<Vec<BuyerCount>, Fault> {
+pub(super) async fn discount_buyers(conn: &Conn, returned: &BuyerDelta) -> Result<Vec<BuyerCount>, Fault> {
     change_buyers(conn, include_str!("sql/discount_buyers.sql"), returned).await
 }
 
 async fn change_buyers(
-    conn: &mut Conn,
+    mut conn: &Conn,
     sql: &'static str,
     delta: &BuyerDelta,
 ) -> Result<Vec<BuyerCount>, Fault> {
@@ -257,7 +254,7 @@ async fn change_buyers(
             .bind::<Array<SqlUuid>, _>(delta.keys().map(|key| key.1).collect::<Vec<_>>())
             .bind::<Array<Integer>, _>(delta.values().copied().collect::<Vec<_>>()),
     )
-    .load(conn)
+    .load(&mut conn)
     .await?;
     Ok(rows)
 }

@@ -229,7 +229,7 @@ struct HoldRow {
 
 /// Which of these holds were made out of an offer that stands, locked until the transaction ends. The caller has the
 /// ticket types locked.
-pub(crate) async fn lock_claimed(conn: &mut Conn, holds: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
+pub(crate) async fn lock_claimed(mut conn: &Conn, holds: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
     let rows: Vec<HoldRow> = prepared(
         sql_query(
             "SELECT hold_id FROM waitlist_offers WHERE hold_id = ANY($1) AND status = 'claimed'
@@ -237,13 +237,13 @@ pub(crate) async fn lock_claimed(conn: &mut Conn, holds: &[Uuid]) -> Result<Hash
         )
         .bind::<Array<SqlUuid>, _>(holds),
     )
-    .load(conn)
+    .load(&mut conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.hold_id).collect())
 }
 
 /// These holds are sold, in the caller's transaction.
-pub(crate) async fn mark_sold(conn: &mut Conn, holds: &[Uuid]) -> Result<(), Fault> {
+pub(crate) async fn mark_sold(mut conn: &Conn, holds: &[Uuid]) -> Result<(), Fault> {
     if !holds.is_empty() {
         prepared(
             sql_query(
@@ -252,7 +252,7 @@ pub(crate) async fn mark_sold(conn: &mut Conn, holds: &[Uuid]) -> Result<(), Fau
             )
             .bind::<Array<SqlUuid>, _>(holds),
         )
-        .execute(conn)
+        .execute(&mut conn)
         .await?;
         metrics::counter!("evently_waitlist_offers_total", "outcome" => "sold").increment(holds.len() as u64);
     }
