@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod batch;
 pub mod bookings;
 pub mod clock;
 pub mod config;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use domain::{
-    holds::{self, HoldRequest, RequestedItem},
+    holds::{self, HoldRequest, Placer, RequestedItem},
     jobs::{ConfirmBooking, Pool},
 };
 use futures::{StreamExt, stream};
@@ -159,9 +159,9 @@ async fn hold(stage: &Stage, sale: &Sale, count: u64) -> anyhow::Result<()> {
         items: vec![RequestedItem { ticket_type_id: sale.kinds[0], quantity: 1 }],
         idempotency_key: "bench".to_owned(),
     };
-    let mut placed = stream::iter((0..count).map(request))
-        .map(|request| async move { holds::place(&stage.inventory, &stage.db, &request).await })
-        .buffer_unordered(AT_ONCE);
+    let placer = Placer::start(&stage.inventory, &stage.db);
+    let mut placed =
+        stream::iter((0..count).map(request)).map(|request| placer.place(request)).buffer_unordered(AT_ONCE);
     while let Some(result) = placed.next().await {
         result?;
     }

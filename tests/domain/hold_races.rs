@@ -45,6 +45,63 @@ async fn one_key_fifty_times_is_one_hold() {
     assert!(matches!(sale.place(0, &[(0, 3)], "same").await, Err(PlaceError::KeyReused)));
 }
 
+/// They reach Redis in few scripts, which take what is there from each other as if each had come alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_that_are_placed_together_are_decided_one_after_the_other() {
+    let sale = Sale::open(&[5, 2], 40, 3).await;
+    let overdue = sale.place(9, &[(0, 3)], "overdue").await.unwrap().hold;
+    sale.let_run_out(overdue.id).await;
+    let mut unknown = sale.basket(1, &[(0, 1)], "unknown");
+    unknown.items[0].ticket_type_id = uuid::Uuid::now_v7();
+    let (first, second) = tokio::join!(
+        join_all([
+            sale.place(0, &[(0, 2)], "a"),
+            sale.place(0, &[(0, 2)], "b"),
+            sale.place(0, &[(1, 1)], "c"),
+            sale.place(2, &[(0, 1), (1, 2)], "d"),
+            sale.place(3, &[(0, 3)], "e"),
+            sale.place(4, &[(0, 1)], "f"),
+            sale.place(0, &[(0, 2)], "a"),
+            sale.place(5, &[(1, 1)], "g"),
+        ]),
+        sale.placer.place(unknown),
+    );
+    let told: Vec<String> = first
+        .iter()
+        .map(|one| match one {
+            Ok(placed) => format!("{} {}", placed.replayed, placed.hold.items.len()),
+            Err(error) => error.to_string(),
+        })
+        .collect();
+    let short = |line: usize| format!("line {line} asks for more than is left");
+    // The three that are overdue come back as soon as somebody would be refused without them.
+    let expected = [
+        "false 1".to_owned(),
+        "the user has 2 tickets of 3".to_owned(),
+        "false 1".to_owned(),
+        short(1),
+        "false 1".to_owned(),
+        short(0),
+        "true 1".to_owned(),
+        "false 1".to_owned(),
+    ];
+    assert_eq!(told, expected);
+    assert!(matches!(second, Err(PlaceError::UnknownTicketType(0))), "{second:?}");
+    assert_eq!(first[0].as_ref().unwrap().hold.id, first[6].as_ref().unwrap().hold.id);
+    let held: Vec<_> = sale.counts().await.iter().map(|count| (count.held, count.available())).collect();
+    assert_eq!(held, [(5, 0), (2, 0)]);
+}
+
+/// More lines than Lua passes on at once, in baskets that come together.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_baskets_that_come_together_are_held_whole() {
+    let sale = Sale::open(&[100; 50], 40, 100).await;
+    let lines: Vec<_> = (0..50).map(|kind| (kind, 2)).collect();
+    let placed = join_all((0..40).map(|user| sale.place(user, &lines, "k"))).await;
+    assert!(placed.iter().all(|one| one.as_ref().is_ok_and(|placed| placed.hold.items.len() == 50)));
+    assert!(sale.counts().await.iter().all(|count| (count.held, count.available()) == (80, 20)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_kept_under_its_key() {
     let sale = Sale::open(&[1], 2, 10).await;

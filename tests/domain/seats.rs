@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use chrono::{DateTime, Utc};
 use domain::{
     db::{Db, DbConfig},
-    holds::{self, BeginConfirm, HoldRequest, PaymentChoice, PlaceError, Placed, RequestedItem},
+    holds::{self, BeginConfirm, HoldRequest, PaymentChoice, PlaceError, Placed, Placer, RequestedItem},
     inventory::{Inventory, SeatCount},
     redis_link::RedisLink,
 };
@@ -15,6 +15,7 @@ use crate::support::{database::TestDatabase, redis::TestRedis};
 
 /// One event on sale with its ticket types, at 10.00 EUR each.
 pub struct Sale {
+    pub placer: Placer,
     pub db: Db,
     pub inventory: Inventory,
     pub event_id: Uuid,
@@ -39,8 +40,17 @@ impl Sale {
             );
             database.execute(&sql).await;
         }
-        let mut sale =
-            Self { db, inventory, event_id: Uuid::nil(), ticket_types: vec![], users, database, redis };
+        let placer = Placer::start(&inventory, &db);
+        let mut sale = Self {
+            placer,
+            db,
+            inventory,
+            event_id: Uuid::nil(),
+            ticket_types: vec![],
+            users,
+            database,
+            redis,
+        };
         sale.next_event(capacities, limit).await;
         sale
     }
@@ -86,7 +96,7 @@ impl Sale {
     }
 
     pub async fn place(&self, user: usize, lines: &[(usize, u32)], key: &str) -> Result<Placed, PlaceError> {
-        holds::place(&self.inventory, &self.db, &self.basket(user, lines, key)).await
+        self.placer.place(self.basket(user, lines, key)).await
     }
 
     pub fn confirm(&self, hold_id: Uuid, user: usize) -> BeginConfirm {

@@ -1,6 +1,6 @@
 //! The two ways in which a job fails: it may be tried again, or there is no use.
 
-use domain::fault::Fault;
+use domain::{batch::BatchError, fault::Fault};
 use queue::QueueError;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -40,6 +40,12 @@ impl From<Fault> for JobError {
             Fault::Corrupt(_) => Self::discard_because("corrupt", fault),
             fault => Self::retry(fault),
         }
+    }
+}
+
+impl From<BatchError> for JobError {
+    fn from(error: BatchError) -> Self {
+        if error.transient { Self::retry(error) } else { Self::discard_because("refused", error) }
     }
 }
 

@@ -138,7 +138,7 @@ async fn place(
             return Err(Code::EmailUnverified.into());
         }
         let request = HoldRequest { event_id, user_id: caller.id(), items: lines(body)?, idempotency_key };
-        let placed = holds::place(&app.inventory, &app.db, &request).await.map_err(refusal)?;
+        let placed = app.placer.place(request).await.map_err(refusal)?;
         kill_point("place.placed");
         if let Some(at) = placed.sweep_at {
             // Without the sweep the seats come back a little later: no reason to refuse a hold that stands.

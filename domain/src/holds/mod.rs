@@ -27,7 +27,7 @@ pub use confirm::{
     begin_confirm, event_of_booking, load_confirming, postpone, settle, stale_confirming,
 };
 pub use expire::{Ended, Expired, end_holds, expire_holds};
-pub use place::{HoldRequest, PlaceError, Placed, RequestedItem, place, place_command};
+pub use place::{HoldRequest, PlaceError, Placed, Placer, RequestedItem, place_command};
 pub use token::{HoldClaims, HoldTokens, InvalidHoldToken};
 
 use crate::{

@@ -1,4 +1,6 @@
-//! Placing a hold.
+//! Placing holds: whoever asks while Redis is busy with others goes with the next ones, in one script.
+
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
@@ -6,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Hold, HoldStatus, decode_items};
 use crate::{
+    batch::{BatchError, Batcher, Limits},
     db::Db,
     fault::Fault,
     inventory::{Call, Inventory, Keys, Reply, Script, SyncError, ensure_ready},
@@ -71,18 +74,52 @@ impl From<SyncError> for PlaceError {
     }
 }
 
-/// Holds every line of the basket or none, in one script. Postgres is asked only when Redis has no inventory of the
-/// event. Safe to repeat under the same key.
-pub async fn place(inventory: &Inventory, db: &Db, request: &HoldRequest) -> Result<Placed, PlaceError> {
-    let placed = match place_once(inventory, request).await {
-        Err(PlaceError::Rebuilding) => {
-            ensure_ready(inventory, db, request.event_id).await?;
-            place_once(inventory, request).await
-        }
-        other => other,
-    };
-    metrics::counter!("evently_holds_total", "outcome" => outcome(&placed)).increment(1);
-    placed
+/// Few enough that nobody else waits long for Redis; who comes while so many wait is already waited for in vain.
+const LIMITS: Limits = Limits { most: 32, lanes: 2, waiting: 4096, timeout: PATIENCE };
+/// The most lines of one script: Lua passes on so many values at once, and no more.
+const LINES: usize = 200;
+/// How long a request waits for its answer: as long as for any command.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Places holds. Cheap to clone; all clones place together.
+#[derive(Clone)]
+pub struct Placer {
+    inventory: Inventory,
+    db: Db,
+    batches: Batcher<(HoldRequest, Uuid), Said>,
+}
+
+impl Placer {
+    /// Opens no connection yet; call it inside a runtime.
+    pub fn start(inventory: &Inventory, db: &Db) -> Self {
+        let placing = inventory.clone();
+        let batches = Batcher::start("place", LIMITS, move |requests: Vec<(HoldRequest, Uuid)>| {
+            let inventory = placing.clone();
+            Box::pin(async move { place_all(&inventory, &requests).await })
+        });
+        Self { inventory: inventory.clone(), db: db.clone(), batches }
+    }
+
+    /// Holds every line of the basket or none. Postgres is asked only when Redis has no inventory of the event. Safe
+    /// to repeat under the same key.
+    pub async fn place(&self, request: HoldRequest) -> Result<Placed, PlaceError> {
+        let placed = match self.place_once(&request).await {
+            Err(PlaceError::Rebuilding) => {
+                ensure_ready(&self.inventory, &self.db, request.event_id).await?;
+                self.place_once(&request).await
+            }
+            other => other,
+        };
+        metrics::counter!("evently_holds_total", "outcome" => outcome(&placed)).increment(1);
+        placed
+    }
+
+    async fn place_once(&self, request: &HoldRequest) -> Result<Placed, PlaceError> {
+        let hold_id = Uuid::now_v7();
+        let answer = tokio::time::timeout(PATIENCE, self.batches.call((request.clone(), hold_id))).await;
+        let said = answer.unwrap_or_else(|_| Err(BatchError::transient("Redis is busy with others")));
+        placed(request, hold_id, said.map_err(Fault::from)?)
+    }
 }
 
 const fn outcome(placed: &Result<Placed, PlaceError>) -> &'static str {
@@ -113,32 +150,71 @@ pub async fn place_command(
         items: vec![RequestedItem { ticket_type_id, quantity: 1 }],
         idempotency_key: nobody.clone(),
     };
-    let words = inventory.words(place_call(&request, Uuid::nil())).await?;
+    let words = inventory.words(place_call(event_id, &[(&request, Uuid::nil())])).await?;
     Ok(words.into_iter().map(|word| word.replace(&nobody, random)).collect())
 }
 
-fn place_call(request: &HoldRequest, hold_id: Uuid) -> Call {
-    let keys = Keys::of(request.event_id);
+/// What the script says of one hold.
+type Said = redis::Value;
+
+fn place_call(event_id: Uuid, requests: &[(&HoldRequest, Uuid)]) -> Call {
+    let keys = Keys::of(event_id);
     let mut call = Call::new(Script::Place)
         .key(keys.inventory())
         .key(keys.holds())
-        .key(keys.hold(hold_id))
         .key(keys.user_held())
-        .key(keys.user_sold())
-        .key(keys.idempotency(request.user_id, &request.idempotency_key))
-        .arg(hold_id.to_string())
-        .arg(request.user_id.to_string())
-        .arg(fingerprint(&request.items));
-    for item in &request.items {
-        call.push(item.ticket_type_id.to_string());
-        call.push(item.quantity);
+        .key(keys.user_sold());
+    for (request, hold_id) in requests {
+        call = call
+            .key(keys.hold(*hold_id))
+            .key(keys.idempotency(request.user_id, &request.idempotency_key))
+            .arg(hold_id.to_string())
+            .arg(request.user_id.to_string())
+            .arg(fingerprint(&request.items))
+            .arg(request.items.len());
+        for item in &request.items {
+            call.push(item.ticket_type_id.to_string());
+            call.push(item.quantity);
+        }
     }
     call
 }
 
-async fn place_once(inventory: &Inventory, request: &HoldRequest) -> Result<Placed, PlaceError> {
-    let hold_id = Uuid::now_v7();
-    let mut reply = Reply::new(inventory.run(place_call(request, hold_id)).await?)?;
+/// As few scripts as an event's requests fit in, all in one round trip. What they say, in the order of the requests.
+async fn place_all(inventory: &Inventory, requests: &[(HoldRequest, Uuid)]) -> Result<Vec<Said>, Fault> {
+    let mut events: BTreeMap<Uuid, Vec<Vec<usize>>> = BTreeMap::new();
+    for (at, (request, _)) in requests.iter().enumerate() {
+        let calls = events.entry(request.event_id).or_default();
+        let lines = |call: &Vec<usize>| call.iter().map(|at| requests[*at].0.items.len()).sum::<usize>();
+        match calls.last_mut() {
+            Some(call) if lines(call) + request.items.len() <= LINES => call.push(at),
+            _ => calls.push(vec![at]),
+        }
+    }
+    let calls: Vec<(Uuid, Vec<usize>)> = events
+        .into_iter()
+        .flat_map(|(event_id, calls)| calls.into_iter().map(move |places| (event_id, places)))
+        .collect();
+    let scripts: Vec<Call> = calls
+        .iter()
+        .map(|(event_id, places)| {
+            let together: Vec<_> = places.iter().map(|at| (&requests[*at].0, requests[*at].1)).collect();
+            place_call(*event_id, &together)
+        })
+        .collect();
+    let replies = inventory.run_all(&scripts).await?;
+    let mut said = vec![Said::Nil; requests.len()];
+    for ((_, places), reply) in calls.into_iter().zip(replies) {
+        let mut reply = Reply::new(reply)?;
+        for at in places {
+            said[at] = reply.value()?;
+        }
+    }
+    Ok(said)
+}
+
+fn placed(request: &HoldRequest, hold_id: Uuid, said: Said) -> Result<Placed, PlaceError> {
+    let mut reply = Reply::new(said)?;
     match reply.text()?.as_str() {
         "placed" => {
             let hold = Hold {

@@ -51,6 +51,11 @@ impl Reply {
         DateTime::from_timestamp_millis(ms).ok_or_else(|| Fault::Corrupt(format!("no time: {ms}")))
     }
 
+    /// Whatever it is: one of several answers, say.
+    pub(crate) fn value(&mut self) -> Result<Value, Fault> {
+        self.next()
+    }
+
     fn next(&mut self) -> Result<Value, Fault> {
         self.0.next().ok_or_else(|| Fault::Corrupt("a script's answer is too short".to_owned()))
     }

@@ -3,9 +3,11 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use domain::{
+    batch::{Batcher, Limits},
     bookings::{
         self, Booking, Changes, KeptBooking,
         commit::{self, Order},
@@ -22,7 +24,9 @@ use domain::{
 use futures::future::try_join_all;
 use uuid::Uuid;
 
-use super::batcher::Batcher;
+/// What bounds a stage: those who find no room in it wait in the queue.
+pub(crate) const LIMITS: Limits =
+    Limits { most: 200, lanes: 2, waiting: 1024, timeout: Duration::from_secs(12) };
 
 /// A confirm as it is found: the hold in Redis, and what Postgres has decided of it before.
 pub type Looked = (Option<ConfirmingHold>, Option<KeptBooking>);
@@ -59,23 +63,23 @@ impl Line {
         let (looking, settling) = ((db.clone(), inventory.clone()), inventory.clone());
         let (attempting, committing, capturing) = (db.clone(), db.clone(), db.clone());
         Self {
-            look: Batcher::start("look", move |wanted| {
+            look: Batcher::start("look", LIMITS, move |wanted| {
                 let (db, inventory) = looking.clone();
                 Box::pin(async move { look(&db, &inventory, &wanted).await })
             }),
-            attempt: Batcher::start("attempt", move |orders| {
+            attempt: Batcher::start("attempt", LIMITS, move |orders| {
                 let db = attempting.clone();
                 Box::pin(async move { attempts::record(&db, &orders).await })
             }),
-            commit: Batcher::start("commit", move |orders| {
+            commit: Batcher::start("commit", LIMITS, move |orders| {
                 let db = committing.clone();
                 Box::pin(async move { commit(&db, &orders).await })
             }),
-            settle: Batcher::start("settle", move |decided| {
+            settle: Batcher::start("settle", LIMITS, move |decided| {
                 let inventory = settling.clone();
                 Box::pin(async move { settle(&inventory, &decided).await })
             }),
-            captured: Batcher::start("captured", move |payments| {
+            captured: Batcher::start("captured", LIMITS, move |payments| {
                 let db = capturing.clone();
                 Box::pin(async move {
                     progress::mark_captured(&db, &payments).await?;

@@ -1,6 +1,5 @@
 //! The `confirm` pool: turns holds into bookings, captures, voids and refunds.
 
-pub mod batcher;
 mod capture_payment;
 mod confirm_booking;
 pub mod line;

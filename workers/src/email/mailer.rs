@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use domain::{
+    batch::{Batcher, Limits},
     db::Db,
     fault::Fault,
     mails::{self, Claim, Claimed, LeasedMail},
     trace::TraceContext,
 };
 use futures::FutureExt;
+use rustix::process::setpriority_process;
 use uuid::Uuid;
 
 use super::{
-    batcher::Batcher,
     config::MailConfig,
     render::{RenderError, RenderedMail, render},
     transport::{SendError, Transport},
@@ -20,8 +21,10 @@ use super::{
 
 /// Longer than the 40 s that a sending may take, so that nobody sends a mail that somebody else is sending.
 const LEASE: Duration = Duration::from_mins(1);
-/// As many as there may be jobs in a process that was given many.
-const BATCH: usize = 256;
+/// How much rendering stands back, as `nice` counts.
+const RENDERING_NICE: i32 = 10;
+/// Not more than the jobs of a process wait for each other.
+const LIMITS: Limits = Limits { most: 256, lanes: 1, waiting: 256, timeout: Duration::from_secs(12) };
 
 /// Leases, renders, sends and settles mails.
 pub struct Mailer {
@@ -37,7 +40,7 @@ impl Mailer {
         let (sender, base_url) = (config.sender.clone(), config.base_url.clone());
         let claims = {
             let db = db.clone();
-            Batcher::start(BATCH, move |claims: Vec<Claim>| {
+            Batcher::start("mail_claim", LIMITS, move |claims: Vec<Claim>| {
                 let (db, sender, base_url) = (db.clone(), sender.clone(), base_url.clone());
                 async move { mails::claim(&mut *db.conn().await?, &claims, &sender, &base_url, LEASE).await }
                     .boxed()
@@ -45,7 +48,7 @@ impl Mailer {
         };
         let sent = {
             let db = db.clone();
-            Batcher::start(BATCH, move |ids: Vec<Uuid>| {
+            Batcher::start("mail_sent", LIMITS, move |ids: Vec<Uuid>| {
                 let db = db.clone();
                 async move {
                     mails::mark_sent(&mut *db.conn().await?, &ids).await?;
@@ -60,12 +63,17 @@ impl Mailer {
     /// Takes the lease on a mail; see [`mails::claim`].
     pub(super) async fn claim(&self, mail_id: Uuid) -> Result<Claimed, Fault> {
         let traceparent = TraceContext::current().map(|context| context.to_string());
-        self.claims.ask(Claim { mail_id, traceparent }).await
+        Ok(self.claims.call(Claim { mail_id, traceparent }).await?)
     }
 
-    /// Renders off the async threads: a booking may have a thousand QR codes.
+    /// Renders off the async threads: a booking may have a thousand QR codes. And after everything else that wants
+    /// the processor: somebody waits for each confirm, nobody yet for a mail.
     pub(super) async fn render(&self, mail: LeasedMail) -> Result<RenderedMail, RenderError> {
-        let rendering = tokio::task::spawn_blocking(move || render(&mail));
+        let rendering = tokio::task::spawn_blocking(move || {
+            // Of this thread alone, which is one of those that block. Without the right to, it goes on as it is.
+            let _ = setpriority_process(None, RENDERING_NICE);
+            render(&mail)
+        });
         rendering.await.unwrap_or_else(|error| Err(Fault::Corrupt(format!("rendering: {error}")).into()))
     }
 
@@ -74,7 +82,7 @@ impl Mailer {
     }
 
     pub(super) async fn mark_sent(&self, mail_id: Uuid) -> Result<(), Fault> {
-        self.sent.ask(mail_id).await
+        Ok(self.sent.call(mail_id).await?)
     }
 
     pub(super) async fn mark_failed(&self, mail_id: Uuid, error: &str) -> Result<(), Fault> {

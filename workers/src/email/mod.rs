@@ -1,6 +1,5 @@
 //! The `email` pool: what mails say, and how they get to their readers.
 
-mod batcher;
 pub mod config;
 mod mailer;
 pub mod render;

@@ -6,6 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
+    batch::Batcher,
     db::Db,
     payments::{
         Charge,
@@ -18,7 +19,7 @@ use super::{
     Authorisation, Found, Gateway, Outcome, RefundOrder, Statement,
     misbehaviour::{self, Effect, LOST_AFTER, SLOW},
 };
-use crate::confirm::batcher::Batcher;
+use crate::confirm::line::LIMITS;
 
 /// Lines of a page of its books.
 const PAGE: i64 = 1_000;
@@ -37,11 +38,11 @@ impl Sandbox {
         let (entering, capturing) = (db.clone(), db.clone());
         Self {
             db: db.clone(),
-            enter: Batcher::start("sandbox_authorise", move |charges| {
+            enter: Batcher::start("sandbox_authorise", LIMITS, move |charges| {
                 let db = entering.clone();
                 Box::pin(async move { ledger::enter(&db, &charges).await })
             }),
-            capture: Batcher::start("sandbox_capture", move |keys| {
+            capture: Batcher::start("sandbox_capture", LIMITS, move |keys| {
                 let db = capturing.clone();
                 Box::pin(async move { ledger::capture(&db, &keys).await })
             }),
