@@ -32,7 +32,7 @@ pub struct Context {
 impl Context {
     /// As the environment says. Opens no connection yet; call it inside a runtime.
     pub fn from_env(env: &Env) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let db = Db::new(&DbConfig::from_env(env)?);
+        let db = Db::new(&DbConfig { plan_once: true, ..DbConfig::from_env(env)? });
         let inventory = Inventory::new(&RedisLink::inventory_from_env(env)?);
         Ok(Self {
             mailer: Arc::new(Mailer::new(&db, &MailConfig::from_env(env)?)),

@@ -37,7 +37,7 @@ use crate::{
 
 /// How often a waiting request looks for itself: a message that comes makes it needless, one that is lost does not
 /// keep it for longer.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(1);
 
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(confirm))
