@@ -227,3 +227,54 @@ async fn organizers_see_why_and_override() {
     let moved = "waitlist_entry.moved";
     assert_eq!(log, format!("{moved}:guest,{moved}:-,{moved}:-,waitlist_entry.removed:gone"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fits_nobody_who_waits_is_kept_for_them_and_the_organizer_is_told() {
+    let app = TestApp::start().await;
+    let _workers = work(&app);
+    let event = app.event(4).await;
+    let (ada, eve, admin) = (app.user("ada").await, app.user("eve").await, app.admin().await);
+    let (ben, cleo) = (app.user("ben").await, app.user("cleo").await);
+    let first = sell_out(&app, &event, &ada, 2).await;
+    let second = sell_out(&app, &event, &eve, 2).await;
+    app.join(&event, &ben.token, 4).await.expect(201);
+    app.delete(&first).bearer(&ada.token).await.expect(204);
+    let kept = app.seats(&event, |seen| seen["offered"] == 2 && seen["held"] == 2).await;
+    assert_eq!((&kept["available"], &kept["waitlisted"]), (&json!(0), &json!(4)));
+
+    let path = format!("/v1/admin/events/{}/waitlist", event.id);
+    let why = async |n: usize| {
+        let list = app.get(&path).bearer(&admin.token).await.expect(200);
+        list["data"][n]["not_offered"].clone()
+    };
+    let told = why(0).await;
+    assert_eq!(told["code"], "party_too_large");
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.starts_with("Wants 4, and 2 are free. It keeps its place."), "{detail}");
+    let items = json!({"items": [{"ticket_type_id": event.ticket_types[0], "quantity": 1}]});
+    let holds = format!("/v1/events/{}/holds", event.id);
+    app.post(&holds, &items).bearer(&ada.token).key("mine").await.expect_problem(409, "sold-out");
+    app.join(&event, &ada.token, 3).await.expect(201);
+    app.delete(&format!("/v1/events/{}/waitlist/me", event.id)).bearer(&ada.token).await.expect(204);
+
+    // A smaller party is served, although it came later; what it declines is kept again.
+    app.join(&event, &cleo.token, 2).await.expect(201);
+    let decline = format!("/v1/offers/{}/decline", app.offer_token(cleo.id).await);
+    assert_eq!(why(0).await["code"], "no_seats");
+    assert_eq!(app.waits(&event, &ben.token).await["position"], 1);
+    app.post(&decline, &json!({})).await.expect(204);
+    app.eventually("SELECT reserved FROM ticket_types", |n| n.as_deref() == Some("0")).await;
+    assert_eq!(why(0).await["code"], "party_too_large");
+    app.post(&holds, &items).bearer(&ada.token).key("mine?").await.expect_problem(409, "sold-out");
+
+    // More comes free, and the party of four is served; when nobody waits any more all of it is the public's.
+    app.delete(&second).bearer(&eve.token).await.expect(204);
+    let decline = format!("/v1/offers/{}/decline", app.offer_token(ben.id).await);
+    assert_eq!(why(0).await, json!(null));
+    app.post(&decline, &json!({})).await.expect(204);
+    let open = app.seats(&event, |seen| seen["available"] == 4).await;
+    assert_eq!((&open["offered"], &open["held"], &open["waitlisted"]), (&json!(0), &json!(0), &json!(0)));
+    let all = json!({"items": [{"ticket_type_id": event.ticket_types[0], "quantity": 4}]});
+    app.post(&holds, &all).bearer(&ada.token).key("now").await.expect(201);
+    app.post(&holds, &items).bearer(&eve.token).key("late").await.expect_problem(409, "sold-out");
+}

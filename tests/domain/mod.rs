@@ -3,5 +3,6 @@
 mod hold_model;
 mod hold_races;
 mod inventory_rebuild;
+mod late_money;
 pub mod seats;
 mod waitlist;

@@ -316,6 +316,34 @@ async fn money_that_comes_after_its_hold_was_lost_finds_its_seats_or_goes_back()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn money_that_comes_late_takes_nothing_from_those_who_wait() {
+    let till = Till::open().await;
+    let app = &till.app;
+    let _workers = app.work_on(&[Pool::Confirm, Pool::Expiry, Pool::Upkeep]);
+    let (event, ada, ben) = (app.event(2).await, app.user("ada").await, app.user("ben").await);
+    let held = hold(app, &event, &ada, "a", 1).await;
+    let (intent, secret) = till.pay_with_approval(&event, &held, &ada).await;
+    app.join(&event, &ben.token, 2).await.expect(201);
+    let mut redis = app.redis.connect().await;
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await.unwrap();
+
+    // Both seats are free again, and kept for him who waits: there are none for money that comes now.
+    app.seats(&event, |seen| seen["offered"] == 2 && seen["available"] == 0).await;
+    till.stripe.authenticate(&intent, &secret, true).await;
+    till.tell("evt_late", &intent).await.expect(200);
+    till.until_value("SELECT status || ':' || failure FROM payments", "voided:sold-out").await;
+    assert_eq!(till.stripe.get(&format!("payment_intents/{intent}")).await["status"], "canceled");
+    assert_eq!(till.value("SELECT string_agg(kind, ',') FROM mails").await, "payment_voided");
+
+    let _waitlist = app.work_on(&[Pool::Waitlist]);
+    let claim = format!("/v1/offers/{}/claim", app.offer_token(ben.id).await);
+    let offered = app.post(&claim, &json!({})).await.expect(201);
+    till.pay(&event, &offered, &ben, "pm_card_visa").await.expect(201);
+    till.until_value("SELECT count(*) FROM payments WHERE status = 'captured'", "1").await;
+    assert_eq!(till.value("SELECT sold || ':' || reserved FROM ticket_types").await, "2:0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_hourly_reconciliation_finds_what_stripe_has_and_we_have_not() {
     let till = Till::open().await;
     let app = &till.app;

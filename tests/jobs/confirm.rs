@@ -152,6 +152,7 @@ async fn only_the_payment_that_a_booking_took_is_taken_from_the_buyer() {
         total: hold.total,
         currency: hold.currency.clone(),
         created_at: hold.created_at,
+        offered: false,
         payment: OrderPayment::Authorised {
             payment_id: payment.payment_id,
             provider: "sandbox".to_owned(),

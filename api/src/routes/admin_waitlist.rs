@@ -57,7 +57,9 @@ struct WaitlistPage {
 
 /// The waitlist of an event
 ///
-/// In the order in which it is served, with the reason why an entry that waits has no offer.
+/// In the order in which it is served, with the reason why an entry that waits has no offer. First come, first served,
+/// by the quantity that fits: a party that wants more than is free is passed over and keeps its place. What fits nobody
+/// who waits stays with the waitlist until more comes free; the public has it once nobody waits.
 #[utoipa::path(get, path = "/v1/admin/events/{id}/waitlist", tag = "Admin: events", operation_id = "list_waitlist",
     security(("bearer" = [])), params(("id" = Uuid, Path, description = "The event"), ListQuery),
     responses((status = OK, description = "A page", body = WaitlistPage,

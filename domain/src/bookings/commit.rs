@@ -47,6 +47,8 @@ pub struct Order {
     pub currency: String,
     /// When the hold was placed.
     pub created_at: DateTime<Utc>,
+    /// Whether the hold was made out of an offer of the waitlist: it has the seats of that, and no others.
+    pub offered: bool,
     pub payment: OrderPayment,
     pub trace: Option<TraceContext>,
 }
@@ -257,6 +259,9 @@ fn decide(
     }
     if !open.contains(&order.event_id) || !stock.sells(order.event_id, &order.items) {
         Verdict::Fail(Failure::SaleClosed)
+    } else if order.offered && !offered {
+        // Its offer has ended: what was kept for it is for those who wait.
+        Verdict::Fail(Failure::HoldExpired)
     } else if stock.take(&order.items, offered) {
         Verdict::Confirm
     } else {

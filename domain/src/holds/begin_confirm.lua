@@ -12,12 +12,10 @@ local hold_id, user, payment, waiting = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local f = redis.call('HMGET', hold, 'u', 's', 'i', 'q', 't', 'x', 'a', 'r', 'of')
 local now = now_ms()
 
--- Money that was set aside for this very hold: what has ended is taken anew, if the seats are the public's.
+-- Money that was set aside for this very hold: what has ended is taken anew, if the seats are the public's. If they
+-- are not, it stays what it was.
 local late = ARGV[5] == '2'
-if late and f[1] == user and (f[2] == 'expired' or f[2] == 'released') then
-  redis.call('DEL', hold)
-  f = {}
-end
+if late and f[1] == user and (f[2] == 'expired' or f[2] == 'released') then f = {} end
 if not f[1] then
   if ARGV[5] == '0' then return { 'not_found' } end
   if now >= tonumber(ARGV[10]) and not late then return { 'expired' } end
@@ -45,6 +43,7 @@ if not f[1] then
   -- How often it was confirmed before is lost too. Milliseconds of its life are more than that, so that this confirm
   -- is taken for none of those.
   local before = now - ARGV[9]
+  redis.call('DEL', hold)
   redis.call('HSET', hold, 'u', user, 's', 'held', 'i', ARGV[6], 'q', ARGV[11], 't', ARGV[7], 'cur', ARGV[8],
     'c', ARGV[9], 'x', ARGV[10], 'a', before)
   if offered then redis.call('HSET', hold, 'of', 1) end

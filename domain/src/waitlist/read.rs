@@ -97,7 +97,9 @@ pub struct AdminFilter {
 /// Why an entry was not offered anything so far
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct WhyNot {
-    /// `no_seats`, `party_too_large`, `behind_others`, `limit_exceeded` or `sale_closed`.
+    /// `no_seats`: none is free. `party_too_large`: it wants more than are free, which stay with the waitlist until more
+    /// come free, a smaller party joins, or nobody waits any more. `behind_others`: its turn comes. `limit_exceeded`: it
+    /// has bought so many meanwhile that these would be too many. `sale_closed`: nothing is offered now.
     #[schema(example = "party_too_large")]
     pub code: &'static str,
     pub detail: String,
@@ -224,7 +226,8 @@ fn why_not(event: &EventRow, entry: &Entry, bought: i32, free: i64) -> WhyNot {
         ("no_seats", "No seat is free that is not offered already.".to_owned())
     } else if quantity > free {
         let detail = format!(
-            "Wants {quantity}, and {free} are free. It keeps its place; smaller parties behind it are served first."
+            "Wants {quantity}, and {free} are free. It keeps its place. Smaller parties behind it are served first; \
+             what fits nobody stays with the waitlist until more comes free, and is the public's once nobody waits."
         );
         ("party_too_large", detail)
     } else {

@@ -117,6 +117,7 @@ pub(crate) fn order(hold: &ConfirmingHold, payment: OrderPayment) -> Order {
         total: hold.hold.total,
         currency: hold.hold.currency.clone(),
         created_at: hold.hold.created_at,
+        offered: hold.hold.offered,
         payment,
         trace: TraceContext::current(),
     }
