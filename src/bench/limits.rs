@@ -62,6 +62,30 @@ async fn held(stage: &Stage, sale: &Sale) -> anyhow::Result<i64> {
 /// The confirm of one booking by itself, a second: one of these ticket types, its row guarded and counted up, and
 /// the rows of a booking, its log and the job that it causes.
 pub(super) async fn confirm(stage: &Stage, sales: &[Sale]) -> anyhow::Result<f64> {
+    bookings(stage, sales, "", "").await
+}
+
+/// The same with its payment by itself, each step a transaction of its own: the attempt and the charge before, what is
+/// taken and the note of that after.
+pub(super) async fn paid(stage: &Stage, sales: &[Sale]) -> anyhow::Result<f64> {
+    let before = "\\set p random(1, 1000000000000000)\n\
+        INSERT INTO payments (id, booking_id, event_id, user_id, attempt, provider, provider_key, token, status, amount, \
+            currency) SELECT gen_random_uuid(), gen_random_uuid(), event, gen_random_uuid(), 1, 'bench', 'bench:' || :p, \
+            'tok_ok', 'captured', 4500, 'EUR' FROM bench_kinds WHERE n = :n;\n\
+        INSERT INTO sandbox_charges (provider_key, token, reference, status, amount, currency, booking_id) \
+            VALUES ('bench:' || :p, 'tok_ok', 'bench:' || :p, 'authorised', 4500, 'EUR', gen_random_uuid());\n";
+    let after = "UPDATE sandbox_charges SET status = 'captured', captured = amount, updated_at = now() \
+            WHERE provider_key = 'bench:' || :p AND status = 'authorised';\n\
+        UPDATE payments SET status = 'captured', updated_at = now() WHERE provider_key = 'bench:' || :p;\n";
+    let measured = bookings(stage, sales, before, after).await?;
+    for table in ["payments", "sandbox_charges"] {
+        stage.tools.psql(&format!("DELETE FROM {table} WHERE provider_key LIKE 'bench:%'")).await?;
+        stage.tools.psql(&format!("VACUUM {table}")).await?;
+    }
+    Ok(measured)
+}
+
+async fn bookings(stage: &Stage, sales: &[Sale], before: &str, after: &str) -> anyhow::Result<f64> {
     let kinds: Vec<(Uuid, Uuid)> =
         sales.iter().flat_map(|sale| sale.kinds.iter().map(|kind| (*kind, sale.event))).collect();
     let mut table = String::from(
@@ -75,6 +99,7 @@ pub(super) async fn confirm(stage: &Stage, sales: &[Sale]) -> anyhow::Result<f64
     let user = stage.tools.psql("SELECT id FROM users WHERE email LIKE 'load-%' LIMIT 1").await?.concat();
     let script = format!(
         "\\set n random(0, {last})\n\
+         {before}\
          BEGIN;\n\
          UPDATE ticket_types t SET sold = t.sold + 1, inventory_version = t.inventory_version + 1 \
          FROM bench_kinds k WHERE k.n = :n AND t.id = k.kind AND t.sold + t.reserved + 1 <= t.capacity;\n\
@@ -85,7 +110,7 @@ pub(super) async fn confirm(stage: &Stage, sales: &[Sale]) -> anyhow::Result<f64
          SELECT event, gen_random_uuid(), '{user}', 'confirmed', 1, 4500, 'EUR', '[]' FROM bench_kinds WHERE n = :n;\n\
          INSERT INTO outbox (id, cause, pool, job, job_key, payload, run_at) \
          VALUES (gen_random_uuid(), gen_random_uuid(), 'none', 'none', '', '{{}}', 'infinity');\n\
-         COMMIT;\n",
+         COMMIT;\n{after}",
         last = kinds.len() - 1,
     );
     let file = stage.file("confirm.sql");

@@ -188,6 +188,7 @@ async fn exchange(stream: &mut TcpStream, out: &[u8], buffer: &mut Vec<u8>) -> a
 pub(super) struct Repeat {
     requests: Arc<[Vec<u8>]>,
     next: usize,
+    step: usize,
     left: u64,
     wanted: u16,
     tally: Tally,
@@ -200,6 +201,7 @@ impl Repeat {
         let client = |next| Self {
             requests: Arc::clone(&requests),
             next,
+            step: 1,
             left: u64::MAX,
             wanted,
             tally: Tally::default(),
@@ -209,9 +211,16 @@ impl Repeat {
 
     /// One connection a request, which asks it once.
     pub(super) fn once_each(requests: Vec<Vec<u8>>, wanted: u16) -> Vec<Self> {
-        let mut clients = Self::many(requests.len(), requests, wanted);
+        Self::shared(requests.len(), requests, wanted)
+    }
+
+    /// So many connections that share these requests, each of which is asked once.
+    pub(super) fn shared(connections: usize, requests: Vec<Vec<u8>>, wanted: u16) -> Vec<Self> {
+        let count = requests.len();
+        let mut clients = Self::many(connections, requests, wanted);
         for client in &mut clients {
-            client.left = 1;
+            client.step = connections;
+            client.left = count.saturating_sub(client.next).div_ceil(connections) as u64;
         }
         clients
     }
@@ -224,7 +233,7 @@ impl Client for Repeat {
         }
         self.left -= 1;
         out.extend_from_slice(&self.requests[self.next % self.requests.len()]);
-        self.next += 1;
+        self.next += self.step;
         true
     }
 
@@ -329,6 +338,19 @@ mod tests {
 
     fn answer(status: u16, body: &'static str) -> Answer<'static> {
         Answer { status, body: body.as_bytes(), length: 0 }
+    }
+
+    #[test]
+    fn what_is_shared_is_asked_once_each() {
+        let requests: Vec<Vec<u8>> = (0..7).map(|n| vec![n]).collect();
+        for connections in [1, 3, 7, 9] {
+            let mut asked = Vec::new();
+            for mut client in Repeat::shared(connections, requests.clone(), 201) {
+                while client.ask(&mut asked) {}
+            }
+            asked.sort_unstable();
+            assert_eq!(asked, [0, 1, 2, 3, 4, 5, 6], "{connections}");
+        }
     }
 
     #[test]

@@ -12,8 +12,10 @@ mod holds;
 mod http;
 mod jobs;
 mod limits;
+mod line_limits;
 mod load;
 mod mails;
+mod payments;
 mod process;
 mod reads;
 mod sink;
@@ -21,6 +23,7 @@ mod stage;
 mod system;
 mod times;
 mod tools;
+mod waitlist;
 
 use std::{io::Write, path::PathBuf};
 
@@ -114,6 +117,14 @@ impl Size {
         }
     }
 
+    /// How many wait for one ticket type, in a short line and in a long one.
+    const fn lines(self) -> [usize; 2] {
+        match self {
+            Self::Small => [100, 2_000],
+            Self::Full => [1_000, 50_000],
+        }
+    }
+
     /// From how many connections bookings are made: enough that what is committed together is worth it, and each of
     /// them waits for its answer.
     const fn bookers(self) -> usize {
@@ -151,6 +162,10 @@ groups! {
     Reads: |bench| Box::pin(reads::measure(bench));
     /// From a hold to a booking.
     Bookings: |bench| Box::pin(bookings::measure(bench));
+    /// Bookings with what the provider's books say of them.
+    Payments: |bench| Box::pin(payments::measure(bench));
+    /// A crowd that joins a waitlist, and what it costs to serve a long one.
+    Waitlist: |bench| Box::pin(waitlist::measure(bench));
     /// Jobs that do nothing.
     Jobs: |bench| Box::pin(jobs::measure(bench));
     /// Confirmations on their way to a mail server.

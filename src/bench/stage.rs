@@ -18,6 +18,7 @@ use domain::{
     config::Env,
     db::{Db, DbConfig},
     events::{self, Editor, NewEvent, Seating, TicketTypeFields},
+    holds::{self, HoldRequest, RequestedItem},
     inventory::{Inventory, sync_event},
     money::Money,
     redis_link::RedisLink,
@@ -61,6 +62,7 @@ pub(super) struct Stage {
     pub(super) size: Size,
     /// Access tokens of the people who buy.
     tokens: Vec<String>,
+    issuer: Tokens,
     admin: Uuid,
     venue: Uuid,
     bare: Bare,
@@ -90,9 +92,9 @@ impl Stage {
         let tools = Tools::new(&env)?;
         // The seed data has one.
         let venue = tools.psql("SELECT id FROM venues LIMIT 1").await?.concat().parse()?;
-        let tokens = Tokens::load(&api::signing_key_file(&env))?;
+        let issuer = Tokens::load(&api::signing_key_file(&env))?;
         let tokens =
-            seed_users(&db, &tokens, args.size.people(), SecretString::from(DEFAULT_PASSWORD)).await?;
+            seed_users(&db, &issuer, args.size.people(), SecretString::from(DEFAULT_PASSWORD)).await?;
         Ok(Self {
             inventory: Inventory::new(&RedisLink::inventory_from_env(&env)?),
             queue: Queue::connect(&QueueConfig::from_env(&env)?)?,
@@ -106,6 +108,7 @@ impl Stage {
             db,
             tools,
             tokens,
+            issuer,
             admin,
             venue,
         })
@@ -169,6 +172,25 @@ impl Stage {
                 Buyer::new(baskets, self.buyers.fetch_add(1, Ordering::Relaxed))
             })
             .collect()
+    }
+
+    /// An event of one ticket type, all of whose seats are held: one may wait for it.
+    pub(super) async fn sold_out(&self) -> anyhow::Result<Sale> {
+        let sale = self.sale(1, MOST_TICKETS).await?;
+        let all = RequestedItem { ticket_type_id: sale.kinds[0], quantity: u32::try_from(MOST_TICKETS)? };
+        let request = HoldRequest {
+            event_id: sale.event,
+            user_id: Uuid::now_v7(),
+            items: vec![all],
+            idempotency_key: "bench".to_owned(),
+        };
+        holds::place(&self.inventory, &self.db, &request).await?;
+        Ok(sale)
+    }
+
+    /// So many people more, by their access tokens.
+    pub(super) async fn more_people(&self, count: usize) -> anyhow::Result<Vec<String>> {
+        Ok(seed_users(&self.db, &self.issuer, count, SecretString::from(DEFAULT_PASSWORD)).await?)
     }
 
     /// Everybody's access token.
