@@ -46,6 +46,24 @@ pub const ALL: &[&str] = &[
     // Ending holds.
     "expiry.expired",
     "expiry.planned",
+    // The API, joining a waitlist.
+    "join.begun",
+    "join.committed",
+    "join.told",
+    // The worker, offering what came free.
+    "promote.taken",
+    "promote.offered",
+    "promote.told",
+    // The API, claiming an offer.
+    "claim.decided",
+    "claim.made",
+    // The API, where somebody leaves, declines, or releases what was claimed.
+    "waitlist.released",
+    "waitlist.ended",
+    "waitlist.told",
+    // The worker, where offers and the holds made out of them run out.
+    "offers.expired",
+    "offers.lapsed",
     // From the outbox to the queue and back.
     "relay.enqueued",
     "relay.noted",

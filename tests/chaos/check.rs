@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     ending::Ending,
     history::{Entry, History, Op, Outcome},
-    money,
+    line, money,
 };
 
 /// A promise that was broken.
@@ -36,6 +36,7 @@ pub fn check(history: &History, ending: &Ending, patience: Duration) -> Vec<Viol
     found.extend(terminal(history, ending, patience));
     found.extend(replays(history));
     found.extend(money::check(history, ending));
+    found.extend(line::check(history, ending));
     found.extend(mails(ending));
     found.extend(counts(ending));
     found.extend(redis(ending));
@@ -223,7 +224,8 @@ fn identity(entry: &Entry) -> Value {
 fn mails(ending: &Ending) -> Vec<Violation> {
     let mut sent: BTreeMap<(Uuid, &str), BTreeSet<&str>> = BTreeMap::new();
     let mut found = Vec::new();
-    for mail in &ending.delivered {
+    // Those of a waitlist have rules of their own.
+    for mail in ending.delivered.iter().filter(|mail| mail.offer.is_none()) {
         match mail.booking {
             Some(booking) => {
                 sent.entry((booking, mail.kind.as_str())).or_default().insert(&mail.message_id);

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     check::{check, sub_history},
-    ending::{BookingRow, ChargeRow, Delivered, Ending, EventRow, PaymentRow, Read, RefundRow, SeatRow},
+    ending::{
+        BookingRow, ChargeRow, Delivered, Ending, EntryRow, EventRow, OfferRow, PaymentRow, Read, RefundRow,
+        SeatRow,
+    },
     history::{Entry, Happened, History, Op, Outcome, Sample},
 };
 
@@ -17,6 +21,10 @@ const SEATS: Uuid = Uuid::from_u128(2);
 const KEPT: Uuid = Uuid::from_u128(10);
 const BACK: Uuid = Uuid::from_u128(11);
 const FAILED: Uuid = Uuid::from_u128(12);
+/// Those who waited: one bought what was offered to him, one declined, one let it run out.
+const WAITED: [Uuid; 3] = [Uuid::from_u128(20), Uuid::from_u128(21), Uuid::from_u128(22)];
+const OFFERS: [Uuid; 3] = [Uuid::from_u128(30), Uuid::from_u128(31), Uuid::from_u128(32)];
+const TOKENS: [&str; 3] = ["bought", "declined", "forgotten"];
 
 fn entry(at: u64, op: Op, status: u16, body: Value) -> Entry {
     Entry { person: 0, begun_ms: at, ended_ms: at + 5, op, outcome: Outcome::Answer { status, body } }
@@ -42,6 +50,35 @@ fn cancel(at: u64, status: &str) -> Entry {
     entry(at, op, 200, json!({"id": BACK, "status": status}))
 }
 
+fn join(at: u64, person: usize) -> Entry {
+    let op = Op::Join { event: EVENT, ticket_type: SEATS, quantity: 1 };
+    Entry { person, ..entry(at, op, 201, json!({"id": WAITED[person]})) }
+}
+
+fn claim(at: u64, status: u16, hold: Uuid) -> Entry {
+    let op = Op::Claim { token: TOKENS[0].to_owned() };
+    entry(at, op, status, json!({"id": hold, "total": {"amount": 9001}}))
+}
+
+fn decline(at: u64, n: usize) -> Entry {
+    entry(at, Op::Decline { token: TOKENS[n].to_owned() }, 204, Value::Null)
+}
+
+fn offer(n: usize, status: &str, hold: Option<Uuid>) -> OfferRow {
+    let hash = digest(&SHA256, TOKENS[n].as_bytes());
+    let token_hash = hash.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    OfferRow { id: OFFERS[n], entry: WAITED[n], token_hash, status: status.to_owned(), hold, made_ms: 100 }
+}
+
+fn offer_mail(n: usize, kind: &str) -> Delivered {
+    let message_id = format!("{kind}-{n}");
+    Delivered { message_id, booking: None, offer: Some(OFFERS[n]), kind: kind.to_owned() }
+}
+
+fn waited(n: usize, status: &str) -> EntryRow {
+    EntryRow { id: WAITED[n], ticket_type: SEATS, quantity: 1, status: status.to_owned() }
+}
+
 fn booking(id: Uuid, status: &str) -> BookingRow {
     let tickets = if status == "confirmed" { 2 } else { 0 };
     let (reference, status) = (id.to_string(), status.to_owned());
@@ -59,16 +96,26 @@ fn charge(booking: Uuid, status: &str, refunded: i64) -> ChargeRow {
 }
 
 fn mail(booking: Uuid, kind: &str) -> Delivered {
-    Delivered { message_id: format!("{kind}-{booking}"), booking: Some(booking), kind: kind.to_owned() }
+    let message_id = format!("{kind}-{booking}");
+    Delivered { message_id, booking: Some(booking), offer: None, kind: kind.to_owned() }
 }
 
 fn read(status: &str) -> Read {
     Read { at_ms: 2_000, status: status.to_owned() }
 }
 
-/// Two were booked, one of them cancelled at half the price, one was declined; a mail came twice.
+/// Two were booked, one of them cancelled at half the price, one was declined; three waited, and one of them got the
+/// first; a mail came twice.
 fn right() -> (History, Ending) {
-    let sample = Sample { at_ms: 50, ticket_type: SEATS, capacity: 4, sold: 4, reserved: 0, tickets: 4 };
+    let sample = Sample {
+        at_ms: 50,
+        ticket_type: SEATS,
+        capacity: 4,
+        sold: 4,
+        reserved: 0,
+        tickets: 4,
+        passed_over: 0,
+    };
     let history = History {
         entries: vec![
             place(0, KEPT),
@@ -83,13 +130,26 @@ fn right() -> (History, Ending) {
             entry(40, Op::Read { booking: KEPT }, 200, json!({"id": KEPT, "status": "confirmed"})),
             cancel(60, "cancelled"),
             cancel(70, "cancelled"),
+            join(4, 0),
+            join(5, 1),
+            join(6, 2),
+            claim(110, 201, KEPT),
+            claim(111, 200, KEPT),
+            decline(112, 1),
         ],
         faults: vec![],
         samples: vec![sample],
         healed_ms: 1_000,
     };
-    let seats =
-        SeatRow { ticket_type: SEATS, capacity: 4, sold: 2, reserved: 0, tickets: 2, redis: Some((4, 2, 0)) };
+    let seats = SeatRow {
+        ticket_type: SEATS,
+        capacity: 4,
+        sold: 2,
+        reserved: 0,
+        tickets: 2,
+        redis: Some((4, 2, 0)),
+        waiting: 0,
+    };
     let event =
         EventRow { event: EVENT, refund_percent: 50, sold: 2, booked: 2, bought: 2, logged: 2, drift: 0 };
     let ending = Ending {
@@ -113,7 +173,13 @@ fn right() -> (History, Ending) {
             mail(BACK, "booking_confirmed"),
             mail(BACK, "booking_cancelled"),
             mail(BACK, "booking_refunded"),
+            offer_mail(0, "waitlist_offer"),
+            offer_mail(1, "waitlist_offer"),
+            offer_mail(1, "waitlist_offer"),
+            offer_mail(2, "waitlist_offer_expired"),
         ],
+        entries: vec![waited(0, "claimed"), waited(1, "declined"), waited(2, "expired")],
+        offers: vec![offer(0, "sold", Some(KEPT)), offer(1, "declined", None), offer(2, "expired", None)],
         reads: [(KEPT, read("confirmed")), (BACK, read("refunded")), (FAILED, read("failed"))].into(),
         left_over: vec![],
     };
@@ -131,7 +197,7 @@ fn verdict(history: &History, ending: &Ending) -> Vec<&'static str> {
 fn what_is_right_passes() {
     let (history, ending) = right();
     assert_eq!(check(&history, &ending, Duration::from_mins(1)), vec![]);
-    assert_eq!(sub_history(&history, KEPT).len(), 5);
+    assert_eq!(sub_history(&history, KEPT).len(), 7);
 }
 
 /// Breaks what was right, and expects this rule to say so.
@@ -260,4 +326,92 @@ fn redis_and_postgres_that_differ() {
 #[test]
 fn work_that_was_left_over() {
     finds("left over", |_, ending| ending.left_over.push("a dead job".to_owned()));
+}
+
+#[test]
+fn one_who_was_passed_over() {
+    finds("order", |history, _| history.samples[0].passed_over = 1);
+}
+
+#[test]
+fn a_seat_for_a_stranger_while_somebody_waits() {
+    let stranger = || place(50, Uuid::from_u128(40));
+    finds("stranger", |history, _| history.entries.push(stranger()));
+    let passes = |spoil: fn(&mut History, &mut Ending)| {
+        let (mut history, mut ending) = right();
+        history.entries.push(stranger());
+        spoil(&mut history, &mut ending);
+        assert!(!verdict(&history, &ending).contains(&"stranger"));
+    };
+    // They may have had their offers by then, or have left, or the answer may be an old one.
+    passes(|_, ending| ending.offers.iter_mut().for_each(|offer| offer.made_ms = 40));
+    passes(|history, _| {
+        let left = |person| Entry { person, ..entry(45, Op::Leave { event: EVENT }, 204, Value::Null) };
+        history.entries.extend((0..3).map(left));
+    });
+    passes(|history, _| {
+        let Op::Place { key, .. } = history.entries.last().unwrap().op.clone() else { unreachable!() };
+        let mut first = place(3, Uuid::from_u128(40));
+        first.op = Op::Place { event: EVENT, key, items: vec![(SEATS, 2)] };
+        first.outcome = Outcome::Unknown("lost".to_owned());
+        history.entries.push(first);
+    });
+    // Where two are waited for, one may be the public's; and what that is, is lost with Redis.
+    passes(|history, ending| {
+        for entry in &mut history.entries {
+            if let Op::Join { quantity, .. } = &mut entry.op {
+                *quantity = 2;
+            }
+        }
+        ending.entries.iter_mut().for_each(|row| row.quantity = 2);
+    });
+    passes(|history, _| {
+        history.faults.push(Happened { begun_ms: 5, ended_ms: 9, what: "flush".to_owned(), flush: true });
+    });
+}
+
+#[test]
+fn a_place_that_was_lost_or_served_twice() {
+    finds("waitlist", |_, ending| drop(ending.entries.remove(1)));
+    finds("waitlist", |_, ending| ending.entries[1].quantity = 2);
+    finds("waitlist", |_, ending| ending.offers[1].entry = WAITED[0]);
+}
+
+#[test]
+fn an_offer_that_was_answered_and_does_not_stand_so() {
+    finds("waitlist", |history, _| history.entries.push(claim(120, 200, FAILED)));
+    finds("waitlist", |history, _| history.entries.push(claim(120, 201, KEPT)));
+    finds("waitlist", |history, _| history.entries.push(decline(120, 0)));
+    finds("waitlist", |history, _| history.entries.push(decline(120, 1)));
+    finds("waitlist", |history, _| history.entries.push(decline(120, 2)));
+    finds("waitlist", |_, ending| ending.offers[0].hold = Some(BACK));
+    finds("waitlist", |_, ending| ending.offers[1].status = "expired".to_owned());
+    finds("waitlist", |_, ending| drop(ending.offers.remove(1)));
+}
+
+#[test]
+fn a_freed_seat_that_is_neither_sold_nor_the_publics() {
+    finds("waitlist", |_, ending| ending.offers[0].hold = Some(FAILED));
+    finds("waitlist", |_, ending| ending.offers[0].status = "lapsed".to_owned());
+    finds("waitlist", |_, ending| ending.offers[0].status = "claimed".to_owned());
+    finds("waitlist", |_, ending| ending.offers[2].status = "open".to_owned());
+    finds("waitlist", |_, ending| ending.entries[2].status = "waiting".to_owned());
+    finds("waitlist", |_, ending| ending.seats[0].reserved = 1);
+    finds("waitlist", |_, ending| ending.seats[0].waiting = 1);
+}
+
+#[test]
+fn mail_of_an_offer_that_is_missing_or_too_much() {
+    let second = || Delivered { message_id: "second".to_owned(), ..offer_mail(0, "waitlist_offer") };
+    finds("mail", |_, ending| ending.delivered.push(second()));
+    finds("mail", |_, ending| ending.delivered.retain(|mail| mail.kind != "waitlist_offer_expired"));
+    finds("mail", |_, ending| ending.delivered.push(offer_mail(0, "waitlist_offer_expired")));
+    finds("mail", |_, ending| {
+        let stray = Delivered { offer: Some(Uuid::from_u128(39)), ..offer_mail(0, "waitlist_offer") };
+        ending.delivered.push(stray);
+    });
+    // One that came too late is not sent.
+    let (history, mut ending) = right();
+    ending.delivered.retain(|mail| mail.kind != "waitlist_offer");
+    assert_eq!(verdict(&history, &ending), Vec::<&str>::new());
 }

@@ -33,6 +33,8 @@ pub struct SeatRow {
     pub reserved: i64,
     pub tickets: i64,
     pub redis: Option<(i64, i64, i64)>,
+    /// Entries and tickets that somebody waits for, as they are counted.
+    pub waiting: i64,
 }
 
 /// An event's tickets, counted in every way there is.
@@ -82,7 +84,31 @@ pub struct Delivered {
     pub message_id: String,
     /// What it says it is about; the kind as Evently has it under this Message-ID.
     pub booking: Option<Uuid>,
+    /// Which offer of a waitlist it carries, or says is over.
+    pub offer: Option<Uuid>,
     pub kind: String,
+}
+
+/// A place on a waitlist.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EntryRow {
+    pub id: Uuid,
+    pub ticket_type: Uuid,
+    pub quantity: i64,
+    pub status: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OfferRow {
+    pub id: Uuid,
+    pub entry: Uuid,
+    /// In hexadecimal digits.
+    pub token_hash: String,
+    pub status: String,
+    /// The hold that it was claimed into.
+    pub hold: Option<Uuid>,
+    /// When its transaction began, in milliseconds since the run did.
+    pub made_ms: u64,
 }
 
 /// How a booking reads at last, and since when.
@@ -102,6 +128,8 @@ pub struct Ending {
     pub charges: Vec<ChargeRow>,
     pub refunds: Vec<RefundRow>,
     pub delivered: Vec<Delivered>,
+    pub entries: Vec<EntryRow>,
+    pub offers: Vec<OfferRow>,
     /// Of every hold that somebody tried to confirm.
     pub reads: BTreeMap<Uuid, Read>,
     /// What is still owed, and what has died.

@@ -7,19 +7,62 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    Place { event: Uuid, key: String, items: Vec<(Uuid, u32)> },
-    Release { hold: Uuid },
-    Confirm { hold: Uuid, card: String, with_token: bool, wait_secs: u32 },
-    Read { booking: Uuid },
-    Cancel { booking: Uuid, key: String },
-    Capacity { ticket_type: Uuid, to: i64 },
+    Place {
+        event: Uuid,
+        key: String,
+        items: Vec<(Uuid, u32)>,
+    },
+    Release {
+        hold: Uuid,
+    },
+    Confirm {
+        hold: Uuid,
+        card: String,
+        with_token: bool,
+        wait_secs: u32,
+    },
+    Read {
+        booking: Uuid,
+    },
+    Cancel {
+        booking: Uuid,
+        key: String,
+    },
+    Capacity {
+        ticket_type: Uuid,
+        to: i64,
+    },
+    Join {
+        event: Uuid,
+        ticket_type: Uuid,
+        quantity: u32,
+    },
+    Leave {
+        event: Uuid,
+    },
+    /// Looks at an offer, which changes nothing.
+    Look {
+        token: String,
+    },
+    Claim {
+        token: String,
+    },
+    Decline {
+        token: String,
+    },
 }
 
 impl Op {
     /// The hold, or the booking that came of it.
     pub fn hold(&self) -> Option<Uuid> {
         match self {
-            Self::Place { .. } | Self::Capacity { .. } => None,
+            Self::Place { .. }
+            | Self::Capacity { .. }
+            | Self::Join { .. }
+            | Self::Leave { .. }
+            | Self::Look { .. }
+            | Self::Claim { .. }
+            | Self::Decline { .. } => None,
             Self::Release { hold } | Self::Confirm { hold, .. } => Some(*hold),
             Self::Read { booking } | Self::Cancel { booking, .. } => Some(*booking),
         }
@@ -72,7 +115,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The hold that it is about: for a place, the one that was answered.
+    /// The hold that it is about: for a place or a claim, the one that was answered; for a join, its entry.
     pub fn hold(&self) -> Option<Uuid> {
         self.op.hold().or_else(|| self.outcome.body()["id"].as_str()?.parse().ok())
     }
@@ -98,6 +141,8 @@ pub struct Sample {
     pub reserved: i64,
     /// Tickets that are not cancelled.
     pub tickets: i64,
+    /// Entries that wait although one behind them, which wants as many or more, has had an offer.
+    pub passed_over: i64,
 }
 
 /// A run.

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use reqwest::Method;
@@ -18,7 +18,7 @@ use super::{
     history::{Entry, History, Op, Outcome},
     plan::{Cancel, CapacityChange, EVENTS, Story, Then},
 };
-use crate::support::events::TestEvent;
+use crate::support::{events::TestEvent, smtp::SmtpSink};
 
 /// How long anybody waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(13);
@@ -31,13 +31,17 @@ pub struct Shop {
     client: reqwest::Client,
     /// The APIs, each behind its proxy.
     urls: Vec<String>,
-    events: Vec<TestEvent>,
+    pub(super) events: Vec<TestEvent>,
     tokens: Vec<String>,
+    /// Where the mails arrive, and the address of each of those who buy.
+    pub(super) smtp: Arc<SmtpSink>,
+    pub(super) addresses: Vec<String>,
     pub history: Mutex<History>,
     /// What holds were placed, with their tokens: what a person would have kept.
     pub kept: Mutex<BTreeMap<Uuid, Kept>>,
     turn: AtomicUsize,
-    begun: Instant,
+    pub(super) begun: Instant,
+    begun_at: SystemTime,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +55,13 @@ pub struct Kept {
 }
 
 impl Shop {
-    pub fn new(urls: Vec<String>, events: Vec<TestEvent>, tokens: Vec<String>) -> Arc<Self> {
+    pub fn new(
+        urls: Vec<String>,
+        events: Vec<TestEvent>,
+        tokens: Vec<String>,
+        smtp: Arc<SmtpSink>,
+        addresses: Vec<String>,
+    ) -> Arc<Self> {
         // A connection that a proxy left in the dark is not to be met again and again.
         let client = reqwest::Client::builder().timeout(PATIENCE).pool_idle_timeout(Duration::from_secs(2));
         Arc::new(Self {
@@ -59,11 +69,19 @@ impl Shop {
             urls,
             events,
             tokens,
+            smtp,
+            addresses,
             history: Mutex::default(),
             kept: Mutex::default(),
             turn: AtomicUsize::new(0),
             begun: Instant::now(),
+            begun_at: SystemTime::now(),
         })
+    }
+
+    /// The clock time at which the run began, in milliseconds since 1970.
+    pub fn begun_at_ms(&self) -> u64 {
+        u64::try_from(self.begun_at.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
     }
 
     /// Milliseconds since the run began.
@@ -72,7 +90,7 @@ impl Shop {
     }
 
     /// Sends a request to the next API, once.
-    async fn send(&self, op: &Op, person: usize, call: &Call) -> Outcome {
+    pub(super) async fn send(&self, op: &Op, person: usize, call: &Call) -> Outcome {
         let begun_ms = self.now_ms();
         let url = &self.urls[self.turn.fetch_add(1, Ordering::Relaxed) % self.urls.len()];
         let mut request = self.client.request(call.method.clone(), format!("{url}{}", call.path));
@@ -102,7 +120,7 @@ impl Shop {
     }
 
     /// Sends it until it is decided, and gives up after some tries.
-    async fn insist(&self, op: Op, person: usize, call: Call) -> Outcome {
+    pub(super) async fn insist(&self, op: Op, person: usize, call: Call) -> Outcome {
         let mut outcome = self.send(&op, person, &call).await;
         for _ in 1..TRIES {
             if !outcome.is_open() {
@@ -162,21 +180,27 @@ impl Shop {
             self.send(&op, person, &call).await;
         }
         let placed = self.insist(op, person, call).await;
-        let Some(hold) = placed.body()["id"].as_str().filter(|_| placed.status() == 201) else { return };
-        let hold: Uuid = hold.parse().unwrap();
-        sleep(story.think).await;
-        match &story.then {
+        if placed.status() == 201 {
+            sleep(story.think).await;
+            self.go_on(person, event.id, placed.body(), &story.then).await;
+        }
+    }
+
+    /// What somebody does who has got a hold, as it was answered.
+    pub(super) async fn go_on(&self, person: usize, event: Uuid, held: &Value, then: &Then) {
+        let hold: Uuid = held["id"].as_str().unwrap().parse().unwrap();
+        match then {
             Then::Leave => {}
             Then::Release => {
-                let path = format!("/v1/events/{}/holds/{hold}", event.id);
+                let path = format!("/v1/events/{event}/holds/{hold}");
                 self.insist(Op::Release { hold }, person, Call::new(Method::DELETE, path)).await;
             }
             Then::Confirm { card, wait_secs, with_token, again, cancel } => {
                 let kept = Kept {
                     person,
-                    event: event.id,
-                    hold_token: placed.body()["hold_token"].as_str().unwrap().to_owned(),
-                    is_free: placed.body()["total"]["amount"] == 0,
+                    event,
+                    hold_token: held["hold_token"].as_str().unwrap().to_owned(),
+                    is_free: held["total"]["amount"] == 0,
                     with_token: *with_token,
                 };
                 self.kept.lock().unwrap().insert(hold, kept.clone());
@@ -240,15 +264,15 @@ impl Shop {
     }
 }
 
-struct Call {
+pub(super) struct Call {
     method: Method,
     path: String,
     headers: Vec<(&'static str, String)>,
-    body: Value,
+    pub(super) body: Value,
 }
 
 impl Call {
-    fn new(method: Method, path: String) -> Self {
+    pub(super) fn new(method: Method, path: String) -> Self {
         Self { method, path, headers: Vec::new(), body: Value::Null }
     }
 }

@@ -7,11 +7,13 @@ mod check_test;
 mod dice;
 mod ending;
 mod history;
+mod line;
 mod load;
 mod money;
 mod plan;
 mod rest;
 mod stage;
+mod waiting;
 
 use std::{convert::Infallible, fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -33,7 +35,7 @@ use self::{
     ending::Ending,
     history::{History, Sample},
     load::Shop,
-    plan::{EVENTS, HOLD_TTL_SECS, Plan, REFUNDS, Size},
+    plan::{EVENTS, HOLD_TTL_SECS, OFFER_TTL_SECS, Plan, REFUNDS, Size},
     stage::Stage,
 };
 use crate::support::{
@@ -72,7 +74,8 @@ async fn run(seed: u64, size: Size, patience: Duration) {
     let (app, _) = evently::api::bind(&stage.env).unwrap();
     let (events, tokens) = furnish(&app, size.people).await;
     stage.launch().await;
-    let shop = Shop::new(stage.urls(), events.clone(), tokens);
+    let addresses = tokens[..size.people].iter().map(|token| address(&app, token)).collect();
+    let shop = Shop::new(stage.urls(), events.clone(), tokens, Arc::clone(&stage.smtp), addresses);
     let stage = Arc::new(stage);
 
     let supervising = tokio::spawn(Arc::clone(&stage).supervise(Arc::clone(&shop)));
@@ -80,6 +83,9 @@ async fn run(seed: u64, size: Size, patience: Duration) {
     let mut under_way = tokio::task::JoinSet::new();
     for (person, stories) in plan.stories.into_iter().enumerate() {
         under_way.spawn(Arc::clone(&shop).live(person, stories, size.length));
+    }
+    for (person, waits) in plan.waits.into_iter().enumerate() {
+        under_way.spawn(Arc::clone(&shop).wait(person, waits, size.length));
     }
     under_way.spawn(Arc::clone(&shop).organize(size.people, plan.capacities, size.length));
     let mut troubles = tokio::task::JoinSet::new();
@@ -97,12 +103,13 @@ async fn run(seed: u64, size: Size, patience: Duration) {
     }
 
     let reads = rest::read_all(&shop, patience.max(REST)).await;
+    shop.leave_waitlists().await;
     // Connections of its own, none of which has seen any trouble.
     let (app, _) = evently::api::bind(&stage.env).unwrap();
-    rest::come_to_rest(&stage, &app, REST).await;
+    rest::come_to_rest(&stage, &app, &events, REST).await;
     sampling.abort();
     supervising.abort();
-    let ending = rest::ending(&stage, &app, &events, reads).await;
+    let ending = rest::ending(&stage, &app, &shop, reads).await;
     let history = shop.history.lock().unwrap().clone();
     let found = check(&history, &ending, patience);
     eprintln!("chaos: seed {seed}: {}", summary(&history, &ending, shop.now_ms()));
@@ -128,6 +135,7 @@ async fn furnish(app: &api::App, people: usize) -> (Vec<TestEvent>, Vec<String>)
         let mut event = on_sale(venue, 1);
         event.max_tickets_per_user = 1_000;
         event.hold_ttl_secs = ttl.into();
+        event.offer_ttl_secs = OFFER_TTL_SECS;
         event.refund_policy = vec![RefundStep { hours_before: 0, percent: percent.into() }];
         let kinds = kinds.iter().enumerate();
         event.ticket_types = kinds
@@ -143,6 +151,12 @@ async fn furnish(app: &api::App, people: usize) -> (Vec<TestEvent>, Vec<String>)
     let mut tokens = seed_users(&app.db, app.accounts.tokens(), people, password.clone()).await.unwrap();
     tokens.push(app.accounts.log_in(&email, password, &Client::default()).await.unwrap().access_token);
     (events, tokens)
+}
+
+/// Where somebody who was seeded gets mail.
+fn address(app: &api::App, token: &str) -> String {
+    let user = app.accounts.tokens().verify(token).unwrap().user_id;
+    format!("load-{}@evently.test", user.simple())
 }
 
 /// Looks at the seats all the time, whenever Postgres answers.
@@ -168,6 +182,7 @@ async fn sample_on(shop: &Shop, url: &str) -> Result<Infallible, tokio_postgres:
             sold: row.get::<_, i32>(2).into(),
             reserved: row.get::<_, i32>(3).into(),
             tickets: row.get(4),
+            passed_over: row.get(5),
         });
         shop.history.lock().unwrap().samples.extend(samples);
         sleep(Duration::from_millis(100)).await;
@@ -180,13 +195,16 @@ fn summary(history: &History, ending: &Ending, ended_ms: u64) -> String {
     };
     let booked = ending.bookings.iter().filter(|row| row.was_confirmed()).count();
     format!(
-        "{} requests ({} without an answer, {} refused with 5xx), {} holds confirmed and {} failed, {} faults, \
-         {} samples, {} mails; healed at {} s, at rest at {} s",
+        "{} requests ({} without an answer, {} refused with 5xx), {} holds confirmed and {} failed, {} places on \
+         waitlists with {} offers ({} sold), {} faults, {} samples, {} mails; healed at {} s, at rest at {} s",
         history.entries.len(),
         count(|status| status == 0),
         count(|status| status >= 500),
         booked,
         ending.bookings.len() - booked,
+        ending.entries.len(),
+        ending.offers.len(),
+        ending.offers.iter().filter(|offer| offer.status == "sold").count(),
         history.faults.len(),
         history.samples.len(),
         ending.delivered.len(),

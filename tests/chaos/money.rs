@@ -95,7 +95,9 @@ fn quotes(history: &History, ending: &Ending) -> Vec<Violation> {
     let quoted: BTreeMap<_, _> = history
         .entries
         .iter()
-        .filter(|entry| matches!(entry.op, Op::Place { .. }) && entry.outcome.status() == 201)
+        .filter(|entry| {
+            matches!(entry.op, Op::Place { .. } | Op::Claim { .. }) && entry.outcome.status() == 201
+        })
         .filter_map(|entry| Some((entry.hold()?, entry.outcome.body()["total"]["amount"].as_i64()?)))
         .collect();
     let wrong =

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use super::dice::Dice;
+use super::{dice::Dice, waiting::Wait};
 use crate::support::{proxy::Weather, smtp::Misbehave};
 
 pub const APIS: usize = 2;
 pub const WORKERS: usize = 2;
 /// How many seats each ticket type of each event begins with, and what one costs.
-pub const EVENTS: [&[(i64, i64)]; 4] = [&[(6, 4500)], &[(10, 1999), (4, 8000)], &[(8, 0)], &[(20, 2500)]];
+pub const EVENTS: [&[(i64, i64)]; 5] =
+    [&[(6, 4500)], &[(10, 1999), (4, 8000)], &[(8, 0)], &[(20, 2500)], &[(3, 3000)]];
 /// What the events give back of a cancelled booking, in percent.
-pub const REFUNDS: [u8; 4] = [100, 50, 100, 33];
+pub const REFUNDS: [u8; 5] = [100, 50, 100, 33, 80];
 /// How long their holds live: in some of them, deadlines pass under way.
-pub const HOLD_TTL_SECS: [i32; 4] = [300, 120, 4, 8];
+pub const HOLD_TTL_SECS: [i32; 5] = [300, 120, 4, 8, 4];
+/// How long their offers stand, in every event.
+pub const OFFER_TTL_SECS: i64 = 3;
+/// The events whose waitlists people join: those whose holds are soon over.
+pub const WAITED_FOR: [usize; 3] = [2, 3, 4];
 
 /// What one person does, from the first click to the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +158,8 @@ pub struct Size {
 pub struct Plan {
     /// For each person, in order of time.
     pub stories: Vec<Vec<Story>>,
+    /// What each of them does on waitlists meanwhile, in order of time.
+    pub waits: Vec<Vec<Wait>>,
     pub capacities: Vec<CapacityChange>,
     pub lanes: Vec<Lane>,
 }
@@ -160,6 +167,8 @@ pub struct Plan {
 impl Plan {
     pub fn draw(seed: u64, size: Size) -> Self {
         let people = 0..size.people;
+        let waits = people.clone();
+        let waits = waits.map(|n| Wait::draw(&mut Dice::of(seed, &format!("waits {n}")), size.length));
         let stories = people.map(|n| stories(&mut Dice::of(seed, &format!("person {n}")), size.length));
         let apis = (0..APIS).map(Target::Api);
         let targets = apis.chain((0..WORKERS).map(Target::Worker)).chain([
@@ -171,6 +180,7 @@ impl Plan {
         ]);
         Self {
             stories: stories.collect(),
+            waits: waits.collect(),
             capacities: capacities(&mut Dice::of(seed, "organizer"), size.length),
             lanes: targets.map(|target| lane(target, seed, size)).collect(),
         }
@@ -190,7 +200,7 @@ fn stories(dice: &mut Dice, length: Duration) -> Vec<Story> {
         let then = match dice.between(0, 9) {
             0 => Then::Leave,
             1 => Then::Release,
-            _ => confirm(dice),
+            _ => Then::confirm(dice),
         };
         stories.push(Story {
             at,
@@ -205,15 +215,17 @@ fn stories(dice: &mut Dice, length: Duration) -> Vec<Story> {
     stories
 }
 
-fn confirm(dice: &mut Dice) -> Then {
-    let cards = ["tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_timeout", "tok_slow", "tok_declined"];
-    let cancel = dice.chance(60);
-    Then::Confirm {
-        card: dice.pick(&cards),
-        wait_secs: dice.pick(&[0, 1, 5, 10]),
-        with_token: dice.chance(70),
-        again: dice.chance(20),
-        cancel: cancel.then(|| Cancel { after: dice.millis(0, 3_000), again: dice.chance(30) }),
+impl Then {
+    pub fn confirm(dice: &mut Dice) -> Self {
+        let cards = ["tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_timeout", "tok_slow", "tok_declined"];
+        let cancel = dice.chance(60);
+        Self::Confirm {
+            card: dice.pick(&cards),
+            wait_secs: dice.pick(&[0, 1, 5, 10]),
+            with_token: dice.chance(70),
+            again: dice.chance(20),
+            cancel: cancel.then(|| Cancel { after: dice.millis(0, 3_000), again: dice.chance(30) }),
+        }
     }
 }
 

@@ -11,7 +11,10 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
-    ending::{BookingRow, ChargeRow, Delivered, Ending, EventRow, PaymentRow, Read, RefundRow, SeatRow},
+    ending::{
+        BookingRow, ChargeRow, Delivered, Ending, EntryRow, EventRow, OfferRow, PaymentRow, Read, RefundRow,
+        SeatRow,
+    },
     history::Outcome,
     load::{Kept, Shop},
     plan::REFUNDS,
@@ -25,7 +28,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const OPEN: &str = "SELECT (SELECT count(*) FROM outbox WHERE dead_at IS NULL)
                          + (SELECT count(*) FROM mails WHERE status = 'pending')
                          + (SELECT count(*) FROM payments WHERE status IN ('authorised', 'unknown'))
-                         + (SELECT count(*) FROM refunds WHERE status = 'pending')";
+                         + (SELECT count(*) FROM refunds WHERE status = 'pending')
+                         + (SELECT count(*) FROM waitlist_offers WHERE status IN ('open', 'claimed'))";
 
 /// Watches how every confirm ends, and confirms again what Redis lost and what was booked: the first with its token
 /// completes it, the second changes nothing.
@@ -73,7 +77,7 @@ async fn read_to_the_end(shop: &Shop, hold: Uuid, kept: &Kept, until: Instant) -
 }
 
 /// Waits until nothing is on its way any more; gives up after this, and leaves it to the checker to say what is.
-pub async fn come_to_rest(stage: &Stage, app: &api::App, patience: Duration) {
+pub async fn come_to_rest(stage: &Stage, app: &api::App, events: &[TestEvent], patience: Duration) {
     let begun = Instant::now();
     let mut quiet = 0;
     while quiet < 2 && begun.elapsed() < patience {
@@ -81,22 +85,29 @@ pub async fn come_to_rest(stage: &Stage, app: &api::App, patience: Duration) {
         let no_rows = rows[0][0].as_deref() == Some("0");
         let jobs = app.queue.all_stats().await;
         let no_jobs = jobs.is_ok_and(|pools| pools.iter().all(|pool| pool.depth + pool.in_flight == 0));
-        quiet = if no_rows && no_jobs { quiet + 1 } else { 0 };
+        quiet = if no_rows && no_jobs && nothing_is_kept(app, events).await { quiet + 1 } else { 0 };
         sleep(LOOK).await;
     }
 }
 
+/// Whether no seat is kept for a waitlist: joins that died keep what comes free for a minute or two.
+async fn nothing_is_kept(app: &api::App, events: &[TestEvent]) -> bool {
+    for event in events {
+        let seen = app.inventory.availability(event.id, &event.ticket_types).await;
+        if !seen.is_ok_and(|seen| seen.is_none_or(|(_, counts)| counts.iter().all(|count| count.share == 0)))
+        {
+            return false;
+        }
+    }
+    true
+}
+
 /// Everybody's books.
-pub async fn ending(
-    stage: &Stage,
-    app: &api::App,
-    events: &[TestEvent],
-    reads: BTreeMap<Uuid, Read>,
-) -> Ending {
+pub async fn ending(stage: &Stage, app: &api::App, shop: &Shop, reads: BTreeMap<Uuid, Read>) -> Ending {
     let url = &stage.database_url;
     let mut seats = Vec::new();
     let mut counted = Vec::new();
-    for (event, percent) in events.iter().zip(REFUNDS) {
+    for (event, percent) in shop.events.iter().zip(REFUNDS) {
         // Of an inventory that nobody asked for since it was lost, this builds a new one.
         let drift = reconciled(app, event.id).await;
         seats.extend(seats_of(url, app, event).await);
@@ -105,6 +116,16 @@ pub async fn ending(
     let bookings = bookings(url).await;
     Ending {
         delivered: delivered(stage, &bookings).await,
+        entries: rows(url, "SELECT id, ticket_type_id, quantity, status FROM waitlist_entries")
+            .await
+            .map(|mut row| EntryRow {
+                id: row.id(),
+                ticket_type: row.id(),
+                quantity: row.number(),
+                status: row.text(),
+            })
+            .collect(),
+        offers: offers(url, shop.begun_at_ms()).await,
         bookings,
         seats,
         events: counted,
@@ -153,6 +174,10 @@ async fn seats_of(url: &str, app: &api::App, event: &TestEvent) -> Vec<SeatRow> 
             reserved: row.number(),
             tickets: row.number(),
             redis: found.map(|count| (count.capacity, count.sold, count.offered)),
+            waiting: {
+                row.number();
+                row.number()
+            },
         }
     };
     rows(url, &sql).await.map(row).collect()
@@ -160,7 +185,11 @@ async fn seats_of(url: &str, app: &api::App, event: &TestEvent) -> Vec<SeatRow> 
 
 /// Each ticket type with its tickets, in one snapshot.
 pub const SAMPLE: &str = "SELECT k.id::text, k.capacity, k.sold, k.reserved,
-           (SELECT count(*) FROM tickets t WHERE t.ticket_type_id = k.id AND t.status <> 'cancelled')
+           (SELECT count(*) FROM tickets t WHERE t.ticket_type_id = k.id AND t.status <> 'cancelled'),
+           (SELECT count(*) FROM waitlist_entries e WHERE e.ticket_type_id = k.id AND e.status = 'waiting'
+            AND EXISTS (SELECT FROM waitlist_entries w JOIN waitlist_offers o ON o.entry_id = w.id
+                        WHERE w.ticket_type_id = k.id AND w.place > e.place AND w.quantity >= e.quantity)),
+           k.waiting_entries + k.waiting_tickets
     FROM ticket_types k";
 
 async fn count(url: &str, event: Uuid, percent: u8, drift: u32) -> Vec<EventRow> {
@@ -215,23 +244,40 @@ async fn charges(url: &str) -> Vec<ChargeRow> {
     rows(url, sql).await.map(row).collect()
 }
 
+async fn offers(url: &str, begun_at_ms: u64) -> Vec<OfferRow> {
+    let sql = "SELECT id, entry_id, encode(token_hash, 'hex'), status, coalesce(hold_id::text, ''),
+                      floor(extract(epoch FROM created_at) * 1000)::bigint FROM waitlist_offers";
+    let row = |mut row: Row| OfferRow {
+        id: row.id(),
+        entry: row.id(),
+        token_hash: row.text(),
+        status: row.text(),
+        hold: row.text().parse().ok(),
+        made_ms: u64::try_from(row.number()).unwrap().saturating_sub(begun_at_ms),
+    };
+    rows(url, sql).await.map(row).collect()
+}
+
 /// What the mail server took: which booking each is about says its own text.
 async fn delivered(stage: &Stage, bookings: &[BookingRow]) -> Vec<Delivered> {
-    let kinds: BTreeMap<String, String> = rows(&stage.database_url, "SELECT id, kind FROM mails")
-        .await
-        .map(|mut row| (row.id().to_string(), row.text()))
-        .collect();
+    let owed: BTreeMap<String, (String, String)> =
+        rows(&stage.database_url, "SELECT id, kind, cause FROM mails")
+            .await
+            .map(|mut row| (row.id().to_string(), (row.text(), row.text())))
+            .collect();
     let received = stage.smtp.received();
     let mail = |raw: &str| {
         let message = MessageParser::default().parse(raw)?;
         let message_id = message.message_id()?.to_owned();
         let text = message.body_text(0)?.into_owned();
         let about = bookings.iter().find(|row| text.contains(&row.reference));
-        let owed = message_id.split('@').next().and_then(|id| kinds.get(id));
-        let kind = owed.cloned().unwrap_or_else(|| "unknown".to_owned());
-        Some(Delivered { message_id, booking: about.map(|row| row.id), kind })
+        let owed = message_id.split('@').next().and_then(|id| owed.get(id));
+        let (kind, cause) = owed.cloned().unwrap_or_else(|| ("unknown".to_owned(), String::new()));
+        let offer = if kind.starts_with("waitlist_offer") { cause.parse().ok() } else { None };
+        Some(Delivered { message_id, booking: about.map(|row| row.id), offer, kind })
     };
-    let unread = || Delivered { message_id: String::new(), booking: None, kind: "unreadable".to_owned() };
+    let unread =
+        || Delivered { message_id: String::new(), booking: None, offer: None, kind: "unreadable".to_owned() };
     received.iter().map(|received| mail(&received.raw).unwrap_or_else(unread)).collect()
 }
 
@@ -240,7 +286,7 @@ async fn left_over(url: &str, app: &api::App) -> Vec<String> {
                FROM outbox
                UNION ALL
                SELECT concat_ws(' ', 'mail', status, kind, cause, 'attempt', attempts, lease_until, error)
-               FROM mails WHERE status <> 'sent'";
+               FROM mails WHERE status <> 'sent' AND (kind, error) IS DISTINCT FROM ('waitlist_offer', 'too late')";
     let mut left: Vec<String> = rows(url, sql).await.map(|mut row| row.text()).collect();
     for pool in app.queue.all_stats().await.unwrap() {
         if pool.depth + pool.in_flight + pool.dead > 0 || pool.pool == Pool::Email && pool.scheduled > 0 {

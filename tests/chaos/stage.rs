@@ -24,7 +24,7 @@ use crate::support::{
 type Owned<T> = Arc<tokio::sync::Mutex<T>>;
 
 pub struct Stage {
-    pub smtp: SmtpSink,
+    pub smtp: Arc<SmtpSink>,
     proxies: BTreeMap<Link, Proxy>,
     apis: Vec<Owned<Role>>,
     workers: Vec<Owned<Role>>,
@@ -40,7 +40,7 @@ impl Stage {
     pub async fn set() -> Self {
         let name = format!("chaos-{}", Uuid::now_v7().simple());
         let (postgres, redis) = block_in_place(|| (TestPostgres::start(&name), TestRedis::durable()));
-        let smtp = SmtpSink::start().await;
+        let smtp = Arc::new(SmtpSink::start().await);
         let mut proxies = BTreeMap::new();
         for link in Link::all() {
             let upstream = match link {

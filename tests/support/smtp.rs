@@ -94,6 +94,11 @@ impl SmtpSink {
         self.state.lock().unwrap().received.clone()
     }
 
+    /// What arrived after so many mails, in order.
+    pub fn received_after(&self, count: usize) -> Vec<Received> {
+        self.state.lock().unwrap().received[count..].to_vec()
+    }
+
     /// How many conversations were begun.
     pub fn connections(&self) -> usize {
         self.state.lock().unwrap().connections

@@ -251,6 +251,7 @@ async fn release(
     match holds::release(&app.inventory, event_id, hold_id, caller.id()).await {
         Ok(offered) => {
             if offered {
+                kill_point("waitlist.released");
                 let ended = waitlist::lapse(&app.db, &[hold_id]).await?;
                 pass_on(&app, event_id, ended).await;
             }

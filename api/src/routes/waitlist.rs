@@ -10,6 +10,7 @@ use axum::{
 };
 use domain::{
     jobs::PromoteWaitlist,
+    kill_point::kill_point,
     waitlist::{self, Ended, Entry, JoinError, JoinRequest},
 };
 use garde::Validate;
@@ -159,7 +160,9 @@ pub(super) async fn pass_on(app: &App, event_id: Uuid, ended: Ended) {
     if ended.count == 0 {
         return;
     }
+    kill_point("waitlist.ended");
     ended.changes.tell(&app.inventory).await;
+    kill_point("waitlist.told");
     if let Err(error) = app.queue.enqueue(&PromoteWaitlist { event_id }).await {
         tracing::warn!(%error, %event_id, "could not enqueue a promotion");
     }

@@ -101,7 +101,8 @@ pub async fn read(inventory: &Inventory, event_id: Uuid, hold_id: Uuid) -> Resul
 }
 
 /// Gives a hold's seats back at once, at its owner's wish. Releasing what is over already does nothing. Answers whether
-/// it was made out of an offer, whose seats the caller then gives back in Postgres.
+/// it was made out of an offer, whose seats the caller then gives back in Postgres; also of one that is over already, so
+/// that asking again finishes what died half-way.
 pub async fn release(
     inventory: &Inventory,
     event_id: Uuid,
@@ -122,7 +123,7 @@ pub async fn release(
             metrics::counter!("evently_holds_total", "outcome" => "released").increment(1);
             Ok(reply.int()? == 1)
         }
-        "already" => Ok(!reply.is_empty() && reply.int()? == 1),
+        "already" => Ok(reply.int()? == 1),
         "not_found" => Err(ReleaseError::NotFound),
         "busy" => Err(ReleaseError::Busy(reply.text()?)),
         other => Err(Fault::Corrupt(format!("release said {other}")).into()),

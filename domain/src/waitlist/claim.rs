@@ -20,6 +20,7 @@ use crate::{
     fault::Fault,
     holds::{self, HeldItem, Hold, HoldStatus, encode_items},
     inventory::{Call, Inventory, Keys, Reply, Script, SyncError, ensure_ready},
+    kill_point::kill_point,
     statement::prepared,
 };
 
@@ -103,6 +104,7 @@ pub async fn claim(
     else {
         return Err(ClaimError::Over);
     };
+    kill_point("claim.decided");
     let hold = hold_of(&offer, hold_id, claimed_at, hold_expires_at);
     if !make(inventory, &hold).await? {
         ensure_ready(inventory, db, offer.event_id).await?;
@@ -110,6 +112,7 @@ pub async fn claim(
             return Err(ClaimError::Rebuilding);
         }
     }
+    kill_point("claim.made");
     // A sold one may be forgotten by Redis.
     let status = match holds::read(inventory, offer.event_id, hold_id).await? {
         Some(hold) => hold.status,

@@ -24,6 +24,7 @@ use crate::{
     db::{Conn, Db},
     fault::Fault,
     inventory::{Call, Inventory, Keys, Reply, Script, SeatSnapshot, SyncError, ensure_ready, sync_event},
+    kill_point::kill_point,
     statement::prepared,
 };
 
@@ -128,7 +129,10 @@ impl Joins {
             other => other,
         };
         let joined = match begun {
-            Ok(()) => self.take_place((id, request)).await,
+            Ok(()) => {
+                kill_point("join.begun");
+                self.take_place((id, request)).await
+            }
             Err(
                 refusal @ (JoinError::SeatsAvailable
                 | JoinError::MoreThanAll { .. }
@@ -251,12 +255,14 @@ async fn settle(
         Some(committed) => committed,
         None => commit(db, joins).await,
     };
+    kill_point("join.committed");
     let rows = committed.as_ref().map_or(&[][..], |(_, rows)| rows.as_slice());
     // A commit that went unanswered may have been done: those joins end when Postgres has been read again.
     let is_known = committed.as_ref().err().is_none_or(|fault| !fault.is_transient());
     if is_known && let Err(error) = tell(inventory, joins, rows).await {
         tracing::warn!(%error, "the inventory was not told of joins; they are cleared in a minute");
     }
+    kill_point("join.told");
     match committed {
         Ok((mut places, _)) => joins.iter().map(|(id, _)| Ok(places.remove(id))).collect(),
         Err(fault) => joins.iter().map(|_| Err(Fault::Connection(fault.to_string()))).collect(),

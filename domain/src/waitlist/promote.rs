@@ -31,6 +31,7 @@ use crate::{
     holds::{self, ReleaseError, Settled, Settlement},
     inventory::{Call, Inventory, Keys, Reply, Script, SyncError, ensure_ready},
     jobs::SyncInventory,
+    kill_point::kill_point,
     outbox::{self, OutboxEntry},
     statement::prepared,
 };
@@ -109,9 +110,13 @@ pub async fn promote(db: &Db, inventory: &Inventory, event_id: Uuid) -> Result<P
 async fn round_of(db: &Db, inventory: &Inventory, waited: &Waited) -> Result<usize, SyncError> {
     let (least, most) = (i64::from(waited.smallest), SEATS_AT_ONCE.max(i64::from(waited.largest)));
     let Some(taken) = take(db, inventory, waited, least, most, false).await? else { return Ok(0) };
+    kill_point("promote.taken");
     let pick = Pick::Line { seats: taken.seats, all: taken.all };
     let offered = offer(db, waited, pick, None).await;
-    Ok(taken.end(inventory, offered).await?.unwrap_or(0))
+    kill_point("promote.offered");
+    let ended = taken.end(inventory, offered).await?;
+    kill_point("promote.told");
+    Ok(ended.unwrap_or(0))
 }
 
 /// Seats in a hold of nobody's.

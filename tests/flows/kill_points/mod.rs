@@ -9,10 +9,11 @@ mod confirm;
 mod expiry;
 mod money;
 mod rebuild;
+mod waitlist;
 
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, time::Duration};
 
-use domain::kill_point;
+use domain::{events::NewEvent, kill_point};
 use futures::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 
@@ -33,6 +34,11 @@ fn every_point_has_its_story() {
         cancel::EVENT,
         expiry::POINTS,
         rebuild::POINTS,
+        waitlist::JOIN,
+        waitlist::PROMOTE,
+        waitlist::CLAIM,
+        waitlist::END,
+        waitlist::RUN_OUT,
     ];
     let told: Vec<&str> = tables.concat();
     let all: BTreeSet<&str> = kill_point::ALL.iter().copied().collect();
@@ -98,7 +104,11 @@ impl Scene {
     }
 
     async fn opens_with_ttl(&mut self, hold_ttl_secs: i64) {
-        self.event = self.app.event_with(10, |event| event.hold_ttl_secs = hold_ttl_secs).await;
+        self.opens_with(|event| event.hold_ttl_secs = hold_ttl_secs).await;
+    }
+
+    async fn opens_with(&mut self, change: impl FnOnce(&mut NewEvent)) {
+        self.event = self.app.event_with(10, change).await;
         // What publishing asked for is done already; whatever comes to the relay later is the story's own.
         if self.worker.is_some() {
             self.app.rest().await;

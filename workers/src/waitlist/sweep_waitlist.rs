@@ -7,6 +7,7 @@ use domain::{
     holds::{self, HoldStatus},
     inventory::{SyncError, ensure_ready},
     jobs::PromoteWaitlist,
+    kill_point::kill_point,
     waitlist::{self, Waited},
 };
 use futures::FutureExt;
@@ -34,6 +35,9 @@ pub const PERIODIC: Periodic = Periodic {
 
 async fn run(ctx: &Context) -> Result<Report, JobError> {
     let expired = waitlist::expire_overdue(&ctx.db, BATCH).await?;
+    if expired.count > 0 {
+        kill_point("offers.expired");
+    }
     expired.changes.tell(&ctx.inventory).await;
     let lapsed = lapse(ctx).await?;
     let promoted = promote(ctx).await?;
@@ -54,6 +58,9 @@ async fn lapse(ctx: &Context) -> Result<u64, JobError> {
         .map(|((_, hold_id), _)| *hold_id)
         .collect();
     let lapsed = waitlist::lapse(&ctx.db, &over).await?;
+    if lapsed.count > 0 {
+        kill_point("offers.lapsed");
+    }
     lapsed.changes.tell(&ctx.inventory).await;
     Ok(lapsed.count as u64)
 }
