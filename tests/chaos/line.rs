@@ -123,7 +123,8 @@ fn answers(history: &History, ending: &Ending) -> Vec<Violation> {
     }
     let mut found = Vec::new();
     for (token, (claimed, declined)) in tokens {
-        let hash: String = digest(&SHA256, token.as_bytes()).as_ref().iter().map(hex).collect();
+        let hash = digest(&SHA256, token.as_bytes());
+        let hash = hash.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         let row = rows.get(hash.as_str());
         let holds: BTreeSet<_> = claimed.iter().map(|entry| entry.hold()).collect();
         let firsts = claimed.iter().filter(|entry| entry.outcome.status() == 201).count();
@@ -140,10 +141,6 @@ fn answers(history: &History, ending: &Ending) -> Vec<Violation> {
         }
     }
     found
-}
-
-fn hex(byte: &u8) -> String {
-    format!("{byte:02x}")
 }
 
 /// With nobody waiting any more every offer has ended, sold exactly where its hold is a booking, and no seat is kept.

@@ -6,9 +6,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
+use chrono::{DateTime, Utc};
+use domain::clock;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -41,7 +43,7 @@ pub struct Shop {
     pub kept: Mutex<BTreeMap<Uuid, Kept>>,
     turn: AtomicUsize,
     pub(super) begun: Instant,
-    begun_at: SystemTime,
+    begun_at: DateTime<Utc>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,13 +77,13 @@ impl Shop {
             kept: Mutex::default(),
             turn: AtomicUsize::new(0),
             begun: Instant::now(),
-            begun_at: SystemTime::now(),
+            begun_at: clock::now(),
         })
     }
 
     /// The clock time at which the run began, in milliseconds since 1970.
     pub fn begun_at_ms(&self) -> u64 {
-        u64::try_from(self.begun_at.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+        u64::try_from(self.begun_at.timestamp_millis()).unwrap()
     }
 
     /// Milliseconds since the run began.
@@ -187,8 +189,8 @@ impl Shop {
     }
 
     /// What somebody does who has got a hold, as it was answered.
-    pub(super) async fn go_on(&self, person: usize, event: Uuid, held: &Value, then: &Then) {
-        let hold: Uuid = held["id"].as_str().unwrap().parse().unwrap();
+    pub(super) async fn go_on(&self, person: usize, event: Uuid, answer: &Value, then: &Then) {
+        let hold: Uuid = answer["id"].as_str().unwrap().parse().unwrap();
         match then {
             Then::Leave => {}
             Then::Release => {
@@ -199,8 +201,8 @@ impl Shop {
                 let kept = Kept {
                     person,
                     event,
-                    hold_token: held["hold_token"].as_str().unwrap().to_owned(),
-                    is_free: held["total"]["amount"] == 0,
+                    hold_token: answer["hold_token"].as_str().unwrap().to_owned(),
+                    is_free: answer["total"]["amount"] == 0,
                     with_token: *with_token,
                 };
                 self.kept.lock().unwrap().insert(hold, kept.clone());

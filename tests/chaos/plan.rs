@@ -9,7 +9,7 @@ pub const APIS: usize = 2;
 pub const WORKERS: usize = 2;
 /// How many seats each ticket type of each event begins with, and what one costs.
 pub const EVENTS: [&[(i64, i64)]; 5] =
-    [&[(6, 4500)], &[(10, 1999), (4, 8000)], &[(8, 0)], &[(20, 2500)], &[(3, 3000)]];
+    [&[(6, 4500)], &[(10, 1999), (4, 8000)], &[(4, 0)], &[(9, 2500)], &[(3, 3000)]];
 /// What the events give back of a cancelled booking, in percent.
 pub const REFUNDS: [u8; 5] = [100, 50, 100, 33, 80];
 /// How long their holds live: in some of them, deadlines pass under way.

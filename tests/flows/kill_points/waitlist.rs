@@ -77,11 +77,11 @@ impl Scene {
         for _ in 0..600 {
             let mails = self.app.smtp().received();
             let raw = mails.iter().filter(|mail| mail.to == person.email).map(|m| m.raw.replace("=\r\n", ""));
-            let found = raw.filter_map(|raw| {
+            let mut found = raw.filter_map(|raw| {
                 let from = raw.find("/v1/offers/")? + "/v1/offers/".len();
                 Some(raw[from..].chars().take_while(|c| c.is_alphanumeric() || "-_".contains(*c)).collect())
             });
-            if let Some(token) = found.last() {
+            if let Some(token) = found.next_back() {
                 return token;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
