@@ -44,8 +44,8 @@ fn strangers(history: &History, ending: &Ending) -> Vec<Violation> {
         for tries in places.values() {
             let Op::Place { items, .. } = &tries[0].op else { continue };
             let begun_ms = tries.iter().map(|entry| entry.begun_ms).min();
-            let placed = tries.iter().filter(|entry| entry.outcome.status() == 201);
-            let Some(first) = placed.min_by_key(|entry| entry.ended_ms) else { continue };
+            let held = tries.iter().filter(|entry| entry.outcome.status() == 201);
+            let Some(first) = held.min_by_key(|entry| entry.ended_ms) else { continue };
             if items.iter().any(|(id, _)| *id == ticket_type)
                 && begun_ms > Some(from_ms)
                 && first.ended_ms < to_ms
