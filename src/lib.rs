@@ -1,6 +1,7 @@
 //! The `evently` command, subcommand by subcommand, and the launching of private servers that it shares with
 //! the tests.
 
+pub mod analytics;
 pub mod api;
 pub mod bench;
 pub mod doctor;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use domain::config::Env;
 use evently::{
-    api, bench, doctor, jobs, migrate, open_files, reconcile, running, seed, telemetry, up, worker,
+    analytics, api, bench, doctor, jobs, migrate, open_files, reconcile, running, seed, telemetry, up, worker,
 };
 
 /// Requests and jobs are many small pieces of memory, some of kilobytes, that live for a moment.
@@ -36,6 +36,8 @@ enum Command {
     Jobs(jobs::JobsArgs),
     /// Compare the seats in Redis with Postgres, and mend what differs.
     Reconcile,
+    /// Compare the figures with the booking log, or count them anew.
+    Analytics(analytics::AnalyticsArgs),
     /// Look at everything that Evently needs, and say what is wrong and what to do about it.
     Doctor,
     /// Measure how fast this machine is with Evently, on a system of its own.
@@ -75,6 +77,7 @@ fn run(command: Command, env: &Env) -> anyhow::Result<()> {
         Command::Jobs(args) => in_runtime(found()?, async |env| jobs::run(args, &env).await),
         Command::Doctor => in_runtime(found()?, doctor::run),
         Command::Reconcile => in_runtime(found()?, reconcile::run),
+        Command::Analytics(args) => in_runtime(found()?, async |env| analytics::run(args, &env).await),
     }
 }
 

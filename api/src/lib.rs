@@ -3,6 +3,7 @@
 pub mod bare;
 pub mod caller;
 pub mod config;
+mod csv;
 pub mod deed;
 pub mod error;
 pub mod extract;

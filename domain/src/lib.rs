@@ -1,6 +1,7 @@
 //! Evently's rules and state. Knows Postgres and Redis; knows neither HTTP nor the job runner nor mail.
 
 pub mod accounts;
+pub mod analytics;
 pub mod audit;
 pub mod batch;
 pub mod bookings;

@@ -275,6 +275,67 @@ diesel::table! {
 }
 
 diesel::table! {
+    analytics_offset (only_one) {
+        only_one -> Bool,
+        log_id -> BigInt,
+        counted_at -> Nullable<Timestamptz>,
+        checked_at -> Timestamptz,
+        differences -> BigInt,
+    }
+}
+
+diesel::table! {
+    analytics_events (event_id) {
+        event_id -> Uuid,
+        currency -> Text,
+        timezone -> Text,
+        bookings -> BigInt,
+        tickets -> BigInt,
+        gross -> BigInt,
+        failed -> BigInt,
+        cancellations -> BigInt,
+        cancelled_tickets -> BigInt,
+        refunds -> BigInt,
+        refunded_bookings -> BigInt,
+        refunded -> BigInt,
+        peak_tickets -> BigInt,
+        peak_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    analytics_days (event_id, day) {
+        event_id -> Uuid,
+        day -> Date,
+        bookings -> BigInt,
+        tickets -> BigInt,
+        gross -> BigInt,
+        failed -> BigInt,
+        cancellations -> BigInt,
+        cancelled_tickets -> BigInt,
+        refunds -> BigInt,
+        refunded_bookings -> BigInt,
+        refunded -> BigInt,
+    }
+}
+
+diesel::table! {
+    analytics_system_days (day, currency) {
+        day -> Date,
+        currency -> Text,
+        bookings -> BigInt,
+        tickets -> BigInt,
+        gross -> BigInt,
+        failed -> BigInt,
+        cancellations -> BigInt,
+        cancelled_tickets -> BigInt,
+        refunds -> BigInt,
+        refunded_bookings -> BigInt,
+        refunded -> BigInt,
+    }
+}
+
+diesel::table! {
     audit_log (id) {
         id -> BigInt,
         at -> Timestamptz,
@@ -388,6 +449,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     provider_events,
     payment_differences,
     booking_log,
+    analytics_offset,
+    analytics_events,
+    analytics_days,
+    analytics_system_days,
     audit_log,
     outbox,
     mails,

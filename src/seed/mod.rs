@@ -1,5 +1,6 @@
 //! `evently seed`: something to sell and people to buy it, for a first look and for load tests.
 
+mod log;
 mod samples;
 
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf};
@@ -36,8 +37,11 @@ pub struct SeedArgs {
     /// Where to write an access token of each, one a line, good for an hour.
     #[arg(long, value_name = "FILE", requires = "users")]
     tokens: Option<PathBuf>,
+    /// Only append so many made-up rows to the booking log, for load tests. It is append-only: they stay.
+    #[arg(long, value_name = "N", conflicts_with = "users", value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
+    log_rows: Option<i64>,
     /// Do nothing where anybody has worked already.
-    #[arg(long, hide = true, conflicts_with = "users")]
+    #[arg(long, hide = true, conflicts_with_all = ["users", "log_rows"])]
     if_empty: bool,
 }
 
@@ -53,6 +57,9 @@ pub async fn run(args: SeedArgs, env: &Env) -> anyhow::Result<()> {
     }
     let admin = admin(&db, env).await?;
     let venue_id = venue(&db, admin.id).await?;
+    if let Some(rows) = args.log_rows {
+        return log::generate(&db, admin.id, venue_id, rows).await;
+    }
     let inventory = Inventory::new(&RedisLink::inventory_from_env(env)?);
     let shutdown = shutdown::on_signal()?;
     let present = domain::samples::events(&db, &titles).await?;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod accounts_admin;
+mod analytics;
 mod docs;
 mod edge;
 mod errors;

@@ -1,5 +1,6 @@
 //! The rules of seats, against a real Redis and a real Postgres.
 
+mod analytics;
 mod hold_model;
 mod hold_races;
 mod inventory_rebuild;

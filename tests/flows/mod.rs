@@ -1,5 +1,6 @@
 //! Whole stories over HTTP, with every pool at work.
 
+mod analytics;
 mod clocks;
 mod confirm;
 mod confirm_ends;

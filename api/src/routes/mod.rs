@@ -1,7 +1,10 @@
 //! One file a noun: the requests, the answers and the routes.
 
+pub mod admin_analytics;
 pub mod admin_bookings;
+pub mod admin_capacity;
 pub mod admin_events;
+pub mod admin_exports;
 pub mod admin_ticket_types;
 pub mod admin_users;
 pub mod admin_venues;

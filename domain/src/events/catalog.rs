@@ -26,7 +26,7 @@ use super::{
     read, search,
 };
 use crate::{
-    clock,
+    analytics, clock,
     db::Db,
     fault::Fault,
     inventory::{self, Inventory, SeatCount, SyncError},
@@ -39,7 +39,7 @@ const EVENT_TTL: Duration = Duration::from_secs(1);
 /// How old a list may be in this process, and again in Redis.
 const LIST_TTL: Duration = Duration::from_millis(500);
 /// How old the order by popularity may be in this process, and again in Redis.
-const POPULARITY_TTL: Duration = Duration::from_secs(10);
+const POPULARITY_TTL: Duration = Duration::from_secs(1);
 /// How many events the order by popularity knows; the others are behind them.
 const MAX_POPULAR: i64 = 10_000;
 /// How many batches are read to fill one page of a list whose events may turn out to be held entirely.
@@ -472,7 +472,7 @@ impl Catalog {
             if let Some(kept) = self.0.popularity.outcomes().redis(kept) {
                 return Ok(Arc::new(kept));
             }
-            let found = search::popularity(&mut *self.0.db.conn().await?, MAX_POPULAR).await?;
+            let found = analytics::popularity(&mut *self.0.db.conn().await?, MAX_POPULAR).await?;
             let body = serde_json::to_vec(&found).map_err(Fault::from)?;
             self.0.shared.put("popularity", &body, POPULARITY_TTL).await;
             Ok(Arc::new(found))

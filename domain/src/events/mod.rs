@@ -19,7 +19,7 @@ pub use catalog::{
 };
 pub use fields::{EventFields, NewEvent, RefundStep, Seating, TicketTypeFields};
 pub use read::{StoredEvent, find, find_many};
-pub use search::{EventFilter, FacetCount, FacetName, Facets, SearchError, Sort, facets, popularity, search};
+pub use search::{EventFilter, FacetCount, FacetName, Facets, SearchError, Sort, facets, search};
 pub use ticket_types::{Target, WrittenTicketType, add_ticket_type, delete_ticket_type, replace_ticket_type};
 pub use write::{Editor, WriteError, cancel, complete_ended, create, delete, publish, replace};
 

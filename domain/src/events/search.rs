@@ -97,27 +97,6 @@ pub struct Facets {
     pub city: Option<Vec<FacetCount>>,
 }
 
-/// What the last 7 days sold: (event, tickets), most first, at most `limit` events.
-pub async fn popularity(conn: &mut Conn, limit: i64) -> Result<Vec<(Uuid, i64)>, Fault> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = SqlUuid)]
-        event_id: Uuid,
-        #[diesel(sql_type = BigInt)]
-        sold: i64,
-    }
-    let rows: Vec<Row> = diesel::sql_query(
-        "SELECT event_id, sum(CASE kind WHEN 'confirmed' THEN abs(quantity) ELSE -abs(quantity) END)::bigint AS sold
-         FROM booking_log WHERE kind IN ('confirmed', 'cancelled') AND at > now() - interval '7 days'
-         GROUP BY event_id HAVING sum(CASE kind WHEN 'confirmed' THEN abs(quantity) ELSE -abs(quantity) END) > 0
-         ORDER BY sold DESC, event_id LIMIT $1",
-    )
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.event_id, row.sold)).collect())
-}
-
 /// A statement that grows: text, and values whose places in it are numbered.
 struct Statement<'a> {
     query: BoxedSqlQuery<'a, Pg, SqlQuery>,
@@ -229,7 +208,7 @@ fn sort_key(sort: Sort) -> String {
 /// An event's place in the list: when the list was opened (µs), its sort key, its id.
 type Position = (i64, i64, Uuid);
 
-/// The ids of one page. `popular` is what [`popularity`] answered, for the order of that name.
+/// The ids of one page. `popular` is what [`crate::analytics::popularity`] answered, for the order of that name.
 pub async fn search(
     conn: &mut Conn,
     filter: &EventFilter,

@@ -1,5 +1,9 @@
 //! The `analytics` pool: rolls the booking log up into figures.
 
+mod check_figures;
+mod follow_zones;
+mod roll_up;
+
 use std::time::Duration;
 
 use domain::jobs::Pool;
@@ -12,5 +16,5 @@ pub static SPEC: PoolSpec = PoolSpec {
     concurrency: 4,
     poll: Duration::from_millis(50),
     jobs: &[],
-    periodics: &[],
+    periodics: &[roll_up::PERIODIC, follow_zones::PERIODIC, check_figures::PERIODIC],
 };
