@@ -16,7 +16,7 @@ pub struct AnalyticsArgs {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum AnalyticsCommand {
-    /// Count the whole booking log anew. Readers see the old figures until it is done.
+    /// Count the whole booking log and all holds anew. Readers see the old figures until it is done.
     Rebuild,
     /// Compare the figures with a recount, and fail if they differ.
     Check,
@@ -33,11 +33,13 @@ pub async fn run(args: AnalyticsArgs, env: &Env) -> anyhow::Result<()> {
             let differences = analytics::check(&db).await?;
             if differences.total() > 0 {
                 bail!(
-                    "the figures of {} events, {} days of events and {} days of all differ from a recount; \
+                    "the figures of {} events, {} of their days, {} of their months and {} days of totals differ from a \
+                     recount; \
                      `evently analytics rebuild` counts them anew",
                     differences.events,
                     differences.days,
-                    differences.system_days
+                    differences.months,
+                    differences.totals
                 );
             }
             eprintln!("the figures equal a recount of the booking log");

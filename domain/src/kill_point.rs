@@ -80,6 +80,8 @@ pub const ALL: &[&str] = &[
     "rebuild.read",
     "rebuild.loaded",
     "rebuild.installed",
+    // Counting holds for the figures.
+    "figures.holds_kept",
 ];
 
 /// Does nothing: tests alone are built with points to die at.

@@ -285,8 +285,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    hold_counts (event_id, at, epoch) {
+        event_id -> Uuid,
+        at -> Timestamptz,
+        epoch -> BigInt,
+        holds -> BigInt,
+    }
+}
+
+diesel::table! {
     analytics_events (event_id) {
         event_id -> Uuid,
+        organizer_id -> Nullable<Uuid>,
         currency -> Text,
         timezone -> Text,
         bookings -> BigInt,
@@ -298,6 +308,7 @@ diesel::table! {
         refunds -> BigInt,
         refunded_bookings -> BigInt,
         refunded -> BigInt,
+        holds -> BigInt,
         peak_tickets -> BigInt,
         peak_at -> Nullable<Timestamptz>,
     }
@@ -316,11 +327,30 @@ diesel::table! {
         refunds -> BigInt,
         refunded_bookings -> BigInt,
         refunded -> BigInt,
+        holds -> BigInt,
     }
 }
 
 diesel::table! {
-    analytics_system_days (day, currency) {
+    analytics_months (event_id, day) {
+        event_id -> Uuid,
+        day -> Date,
+        bookings -> BigInt,
+        tickets -> BigInt,
+        gross -> BigInt,
+        failed -> BigInt,
+        cancellations -> BigInt,
+        cancelled_tickets -> BigInt,
+        refunds -> BigInt,
+        refunded_bookings -> BigInt,
+        refunded -> BigInt,
+        holds -> BigInt,
+    }
+}
+
+diesel::table! {
+    analytics_totals (organizer_id, day, currency) {
+        organizer_id -> Uuid,
         day -> Date,
         currency -> Text,
         bookings -> BigInt,
@@ -332,6 +362,7 @@ diesel::table! {
         refunds -> BigInt,
         refunded_bookings -> BigInt,
         refunded -> BigInt,
+        holds -> BigInt,
     }
 }
 
@@ -450,9 +481,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     payment_differences,
     booking_log,
     analytics_offset,
+    hold_counts,
     analytics_events,
     analytics_days,
-    analytics_system_days,
+    analytics_months,
+    analytics_totals,
     audit_log,
     outbox,
     mails,

@@ -5,6 +5,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures are floats: what is counted stays far below 2^52")]
 
+mod analytics;
 mod bookings;
 mod figure;
 mod growth;
@@ -101,6 +102,14 @@ impl Size {
         }
     }
 
+    /// How many rows the booking log has of which figures are read.
+    const fn log_rows(self) -> i64 {
+        match self {
+            Self::Small => 50_000,
+            Self::Full => 10_000_000,
+        }
+    }
+
     /// How many come at once.
     const fn crowd(self) -> usize {
         match self {
@@ -176,6 +185,8 @@ groups! {
     Start: |bench| Box::pin(process::start(bench));
     /// That nothing becomes slower by what is there already.
     Growth: |bench| Box::pin(growth::measure(bench));
+    /// A long booking log, rolled up into figures, and how long these take to read.
+    Analytics: |bench| Box::pin(analytics::measure(bench));
 }
 
 /// A run: what it works with, and the figures so far.

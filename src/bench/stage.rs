@@ -11,14 +11,15 @@ use std::{
 use anyhow::Context;
 use domain::{
     accounts::{
+        Role,
         provision::{ensure_admin, seed_users},
-        tokens::Tokens,
+        tokens::{Grant, Tokens},
     },
     clock,
     config::Env,
     db::{Db, DbConfig},
     events::{self, Editor, NewEvent, Seating, TicketTypeFields},
-    holds::{self, HoldRequest, RequestedItem},
+    holds::{HoldRequest, Placer, RequestedItem},
     inventory::{Inventory, sync_event},
     money::Money,
     redis_link::RedisLink,
@@ -60,9 +61,9 @@ pub(super) struct Stage {
     /// How long each load runs.
     pub(super) time: Duration,
     pub(super) size: Size,
+    signer: Tokens,
     /// Access tokens of the people who buy.
     tokens: Vec<String>,
-    issuer: Tokens,
     admin: Uuid,
     venue: Uuid,
     bare: Bare,
@@ -92,9 +93,9 @@ impl Stage {
         let tools = Tools::new(&env)?;
         // The seed data has one.
         let venue = tools.psql("SELECT id FROM venues LIMIT 1").await?.concat().parse()?;
-        let issuer = Tokens::load(&api::signing_key_file(&env))?;
+        let signer = Tokens::load(&api::signing_key_file(&env))?;
         let tokens =
-            seed_users(&db, &issuer, args.size.people(), SecretString::from(DEFAULT_PASSWORD)).await?;
+            seed_users(&db, &signer, args.size.people(), SecretString::from(DEFAULT_PASSWORD)).await?;
         Ok(Self {
             inventory: Inventory::new(&RedisLink::inventory_from_env(&env)?),
             queue: Queue::connect(&QueueConfig::from_env(&env)?)?,
@@ -107,8 +108,8 @@ impl Stage {
             env,
             db,
             tools,
+            signer,
             tokens,
-            issuer,
             admin,
             venue,
         })
@@ -184,13 +185,29 @@ impl Stage {
             items: vec![all],
             idempotency_key: "bench".to_owned(),
         };
-        holds::place(&self.inventory, &self.db, &request).await?;
+        Placer::start(&self.inventory, &self.db).place(request).await?;
         Ok(sale)
     }
 
     /// So many people more, by their access tokens.
     pub(super) async fn more_people(&self, count: usize) -> anyhow::Result<Vec<String>> {
-        Ok(seed_users(&self.db, &self.issuer, count, SecretString::from(DEFAULT_PASSWORD)).await?)
+        Ok(seed_users(&self.db, &self.signer, count, SecretString::from(DEFAULT_PASSWORD)).await?)
+    }
+
+    /// An access token of one person.
+    pub(super) fn token(&self, user_id: Uuid, role: Role) -> String {
+        let session_id = Uuid::now_v7();
+        let grant = Grant { user_id, session_id, role, verified: true, user_version: 1 };
+        self.signer.issue(&grant, Duration::from_hours(1))
+    }
+
+    pub(super) fn admin_token(&self) -> String {
+        self.token(self.admin, Role::Admin)
+    }
+
+    /// Where everything takes place.
+    pub(super) fn venue(&self) -> Uuid {
+        self.venue
     }
 
     /// Everybody's access token.

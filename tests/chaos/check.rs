@@ -258,10 +258,11 @@ fn mails(ending: &Ending) -> Vec<Violation> {
 fn counts(ending: &Ending) -> Vec<Violation> {
     let mut found = Vec::new();
     for row in &ending.events {
-        if [row.booked, row.bought, row.logged] != [row.sold; 3] {
+        if [row.booked, row.bought, row.logged, row.rolled_up] != [row.sold; 4] {
             found.push(broken("counts", None, format!("{row:?}")));
         }
     }
+    found.extend(ending.figures.iter().map(|row| broken("counts", None, row)));
     for row in &ending.seats {
         if row.tickets != row.sold || row.sold + row.reserved > row.capacity {
             found.push(broken("counts", None, format!("{row:?}")));

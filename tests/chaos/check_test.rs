@@ -150,8 +150,16 @@ fn right() -> (History, Ending) {
         redis: Some((4, 2, 0)),
         waiting: 0,
     };
-    let event =
-        EventRow { event: EVENT, refund_percent: 50, sold: 2, booked: 2, bought: 2, logged: 2, drift: 0 };
+    let event = EventRow {
+        event: EVENT,
+        refund_percent: 50,
+        sold: 2,
+        booked: 2,
+        bought: 2,
+        logged: 2,
+        rolled_up: 2,
+        drift: 0,
+    };
     let ending = Ending {
         bookings: vec![booking(KEPT, "confirmed"), booking(BACK, "refunded"), booking(FAILED, "failed")],
         seats: vec![seats],
@@ -181,6 +189,7 @@ fn right() -> (History, Ending) {
         entries: vec![waited(0, "claimed"), waited(1, "declined"), waited(2, "expired")],
         offers: vec![offer(0, "sold", Some(KEPT)), offer(1, "declined", None), offer(2, "expired", None)],
         reads: [(KEPT, read("confirmed")), (BACK, read("refunded")), (FAILED, read("failed"))].into(),
+        figures: vec![],
         left_over: vec![],
     };
     (history, ending)
@@ -312,6 +321,8 @@ fn counts_that_do_not_add_up() {
     finds("counts", |_, ending| ending.events[0].booked = 3);
     finds("counts", |_, ending| ending.events[0].bought = 1);
     finds("counts", |_, ending| ending.events[0].logged = 0);
+    finds("counts", |_, ending| ending.events[0].rolled_up = 1);
+    finds("counts", |_, ending| ending.figures.push("a day".to_owned()));
     finds("counts", |_, ending| ending.seats[0].tickets = 3);
     finds("counts", |_, ending| ending.bookings[1].tickets = 1);
 }

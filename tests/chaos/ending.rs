@@ -47,6 +47,8 @@ pub struct EventRow {
     pub bought: i64,
     /// Of the booking log: confirmed less cancelled.
     pub logged: i64,
+    /// Of the figures: the same.
+    pub rolled_up: i64,
     /// What `reconcile` found to mend.
     pub drift: u32,
 }
@@ -132,6 +134,8 @@ pub struct Ending {
     pub offers: Vec<OfferRow>,
     /// Of every hold that somebody tried to confirm.
     pub reads: BTreeMap<Uuid, Read>,
+    /// Figures that differ from a recount.
+    pub figures: Vec<String>,
     /// What is still owed, and what has died.
     pub left_over: Vec<String>,
 }

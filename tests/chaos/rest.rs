@@ -20,7 +20,7 @@ use super::{
     plan::REFUNDS,
     stage::Stage,
 };
-use crate::support::{database::run, events::TestEvent};
+use crate::support::{database::run, events::TestEvent, figures};
 
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -29,7 +29,8 @@ const OPEN: &str = "SELECT (SELECT count(*) FROM outbox WHERE dead_at IS NULL)
                          + (SELECT count(*) FROM mails WHERE status = 'pending')
                          + (SELECT count(*) FROM payments WHERE status IN ('authorised', 'unknown'))
                          + (SELECT count(*) FROM refunds WHERE status = 'pending')
-                         + (SELECT count(*) FROM waitlist_offers WHERE status IN ('open', 'claimed'))";
+                         + (SELECT count(*) FROM waitlist_offers WHERE status IN ('open', 'claimed'))
+                         + (SELECT count(*) FROM booking_log, analytics_offset WHERE id > log_id)";
 
 /// Watches how every confirm ends, and confirms again what Redis lost and what was booked: the first with its token
 /// completes it, the second changes nothing.
@@ -144,6 +145,7 @@ pub async fn ending(stage: &Stage, app: &api::App, shop: &Shop, reads: BTreeMap<
             .map(|mut row| RefundRow { booking: row.id(), status: row.text(), amount: row.number() })
             .collect(),
         reads,
+        figures: figures::differences(url).await,
         left_over: left_over(url, app).await,
     }
 }
@@ -199,7 +201,8 @@ async fn count(url: &str, event: Uuid, percent: u8, drift: u32) -> Vec<EventRow>
                  WHERE event_id = '{event}' AND status = 'confirmed'),
                 (SELECT coalesce(sum(sold), 0) FROM event_buyers WHERE event_id = '{event}'),
                 (SELECT coalesce(sum(CASE kind WHEN 'confirmed' THEN quantity ELSE -quantity END), 0)
-                 FROM booking_log WHERE event_id = '{event}' AND kind IN ('confirmed', 'cancelled'))"
+                 FROM booking_log WHERE event_id = '{event}' AND kind IN ('confirmed', 'cancelled')),
+                (SELECT coalesce(sum(tickets - cancelled_tickets), 0) FROM analytics_days WHERE event_id = '{event}')"
     );
     let row = |mut row: Row| EventRow {
         event,
@@ -208,6 +211,7 @@ async fn count(url: &str, event: Uuid, percent: u8, drift: u32) -> Vec<EventRow>
         booked: row.number(),
         bought: row.number(),
         logged: row.number(),
+        rolled_up: row.number(),
         drift,
     };
     rows(url, &sql).await.map(row).collect()

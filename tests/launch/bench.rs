@@ -46,6 +46,14 @@ async fn every_figure_is_still_measured() {
         "fetch a hold",
         "expire a hold",
         "confirm",
+        "log rows rolled up",
+        "overview, p99",
+        "overview, two years",
+        "overview, an organizer's",
+        "days of two years",
+        "one event's two years",
+        "one event's days",
+        "how full 100",
     ] {
         let figure = figures.iter().find(|figure| figure["name"].as_str().unwrap().starts_with(wanted));
         let figure = figure.unwrap_or_else(|| panic!("no {wanted}: {lines}"));

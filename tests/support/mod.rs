@@ -7,6 +7,7 @@ pub mod app;
 pub mod children;
 pub mod database;
 pub mod events;
+pub mod figures;
 pub mod http;
 pub mod ledger;
 pub mod localstripe;

@@ -32,7 +32,7 @@ use crate::{
 /// Rows read at a time: some 200 KB.
 const PAGE: u32 = 1_000;
 const DAYS: &str = "event_id,title,day,timezone,currency,bookings,tickets,gross,refunds,refunds_pending,net,\
-                    cancellations,cancelled_tickets,refunded_bookings,failed\r\n";
+                    cancellations,cancelled_tickets,refunded_bookings,failed,holds\r\n";
 const CAPACITY: &str = "event_id,title,status,starts_at,capacity,sold,utilization,band\r\n";
 
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -183,6 +183,7 @@ fn day_line(row: &ExportRow) -> String {
         counts.cancelled_tickets.to_string(),
         counts.refunded_bookings.to_string(),
         counts.failed.to_string(),
+        counts.holds.to_string(),
     ])
 }
 

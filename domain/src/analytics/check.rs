@@ -1,4 +1,5 @@
-//! Compares the figures with a recount of the log: they must be the same, and nothing here makes them so.
+//! Compares the figures with a recount of the log and of the holds: they must be the same, and nothing here makes them
+//! so.
 
 use std::sync::LazyLock;
 
@@ -11,11 +12,12 @@ use diesel_async::RunQueryDsl;
 use super::columns::spell_out;
 use crate::{db::Db, fault::Fault};
 
-static STATEMENTS: LazyLock<[String; 3]> = LazyLock::new(|| {
+static STATEMENTS: LazyLock<[String; 4]> = LazyLock::new(|| {
     [
         include_str!("sql/check_events.sql"),
         include_str!("sql/check_days.sql"),
-        include_str!("sql/check_system_days.sql"),
+        include_str!("sql/check_months.sql"),
+        include_str!("sql/check_totals.sql"),
     ]
     .map(spell_out)
 });
@@ -25,16 +27,17 @@ static STATEMENTS: LazyLock<[String; 3]> = LazyLock::new(|| {
 pub struct Differences {
     pub events: i64,
     pub days: i64,
-    pub system_days: i64,
+    pub months: i64,
+    pub totals: i64,
 }
 
 impl Differences {
     pub const fn total(self) -> i64 {
-        self.events + self.days + self.system_days
+        self.events + self.days + self.months + self.totals
     }
 }
 
-/// Recounts the log as far as it is counted, compares, and notes what came of it. Takes its time on a long log, and
+/// Recounts everything as far as it is counted, compares, and notes what came of it. Takes its time on a long log, and
 /// keeps nobody waiting: every comparison is one statement, which sees the figures and the offset of one moment.
 pub async fn check(db: &Db) -> Result<Differences, Fault> {
     #[derive(QueryableByName)]
@@ -43,13 +46,13 @@ pub async fn check(db: &Db) -> Result<Differences, Fault> {
         differences: i64,
     }
     let conn = &mut *db.conn().await?;
-    let mut found = [0; 3];
+    let mut found = [0; 4];
     for (found, statement) in found.iter_mut().zip(STATEMENTS.iter()) {
         let row: Row = sql_query(statement.as_str()).get_result(conn).await?;
         *found = row.differences;
     }
-    let [events, days, system_days] = found;
-    let differences = Differences { events, days, system_days };
+    let [events, days, months, totals] = found;
+    let differences = Differences { events, days, months, totals };
     sql_query("UPDATE analytics_offset SET checked_at = now(), differences = $1")
         .bind::<BigInt, _>(differences.total())
         .execute(conn)

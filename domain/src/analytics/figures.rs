@@ -30,6 +30,8 @@ pub(super) struct Counted {
     pub refunded_bookings: i64,
     #[diesel(sql_type = BigInt)]
     pub refunded: i64,
+    #[diesel(sql_type = BigInt)]
+    pub holds: i64,
 }
 
 impl AddAssign for Counted {
@@ -43,6 +45,7 @@ impl AddAssign for Counted {
         self.refunds += other.refunds;
         self.refunded_bookings += other.refunded_bookings;
         self.refunded += other.refunded;
+        self.holds += other.holds;
     }
 }
 
@@ -104,11 +107,14 @@ pub struct Counts {
     pub refunded_bookings: i64,
     /// Confirmations that did not become a booking: a declined payment, a sale that had closed.
     pub failed: i64,
+    /// Holds placed, out of offers to the waitlist too, whatever became of them. Redis counts them: should it lose all
+    /// its data, the holds of its last seconds are missing here.
+    pub holds: i64,
     /// Cancellations to bookings, between 0 and 1 over all time; null without bookings.
     #[schema(example = 0.125)]
     pub cancellation_rate: Option<f64>,
-    /// How many of the holds that were confirmed became bookings, between 0 and 1; null where none was.
-    #[schema(example = 0.98)]
+    /// Bookings to holds, between 0 and 1; null without holds.
+    #[schema(example = 0.64)]
     pub conversion_rate: Option<f64>,
 }
 
@@ -121,8 +127,9 @@ impl From<Counted> for Counts {
             cancelled_tickets: counted.cancelled_tickets,
             refunded_bookings: counted.refunded_bookings,
             failed: counted.failed,
+            holds: counted.holds,
             cancellation_rate: rate(counted.cancellations, counted.bookings),
-            conversion_rate: rate(counted.bookings, counted.bookings + counted.failed),
+            conversion_rate: rate(counted.bookings.min(counted.holds), counted.holds),
         }
     }
 }

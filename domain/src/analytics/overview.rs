@@ -79,40 +79,19 @@ pub(super) async fn as_of(conn: &mut Conn) -> Result<Option<DateTime<Utc>>, Faul
     Ok(row.counted_at)
 }
 
-/// For all time and for a period; of everybody's events and of one organizer's.
-static TOTALS: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
-    [
-        [
-            "SELECT c.currency, {sums} FROM analytics_events c GROUP BY 1 ORDER BY 1",
-            "SELECT c.currency, {sums} FROM analytics_events c JOIN events e ON e.id = c.event_id
-             WHERE e.organizer_id = $1 GROUP BY 1 ORDER BY 1",
-        ],
-        [
-            "SELECT c.currency, {sums} FROM analytics_system_days c
-             WHERE c.day BETWEEN $1 AND $2 GROUP BY 1 ORDER BY 1",
-            "SELECT a.currency, {sums} FROM events e JOIN analytics_events a ON a.event_id = e.id
-             JOIN analytics_days c ON c.event_id = e.id
-             WHERE c.day BETWEEN $1 AND $2 AND e.organizer_id = $3 GROUP BY 1 ORDER BY 1",
-        ],
-    ]
-    .map(|statements| statements.map(spell_out))
+static TOTALS: LazyLock<String> = LazyLock::new(|| {
+    spell_out(
+        "SELECT c.currency, {sums} FROM analytics_totals c
+         WHERE c.organizer_id = $1 AND ($2::date IS NULL OR c.day BETWEEN $2 AND $3) GROUP BY 1 ORDER BY 1",
+    )
 });
 
 async fn totals(conn: &mut Conn, scope: Scope, period: Option<Period>) -> Result<Totals, Fault> {
-    let [[ever, own_ever], [within, own_within]] = &*TOTALS;
-    let rows: Vec<CountedIn> = match (period, scope) {
-        (None, Scope::All) => sql_query(ever.as_str()).load(conn).await?,
-        (None, Scope::Organizer(id)) => {
-            sql_query(own_ever.as_str()).bind::<SqlUuid, _>(id).load(conn).await?
-        }
-        (Some(Period { from, to }), Scope::All) => {
-            let statement = sql_query(within.as_str()).bind::<Date, _>(from).bind::<Date, _>(to);
-            statement.load(conn).await?
-        }
-        (Some(Period { from, to }), Scope::Organizer(id)) => {
-            let statement = sql_query(own_within.as_str()).bind::<Date, _>(from).bind::<Date, _>(to);
-            statement.bind::<SqlUuid, _>(id).load(conn).await?
-        }
-    };
+    let rows: Vec<CountedIn> = sql_query(TOTALS.as_str())
+        .bind::<SqlUuid, _>(scope.totals())
+        .bind::<Nullable<Date>, _>(period.map(|period| period.from))
+        .bind::<Nullable<Date>, _>(period.map(|period| period.to))
+        .load(conn)
+        .await?;
     Ok(Totals::new(&rows))
 }

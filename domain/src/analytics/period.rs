@@ -1,5 +1,7 @@
 //! Stretches of days, and the buckets that a series cuts them into.
 
+use std::ops::Range;
+
 use chrono::{Datelike, Days, Months, NaiveDate, TimeDelta};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -30,6 +32,19 @@ impl Period {
     pub fn before(self) -> Self {
         let to = self.from.pred_opt().unwrap_or(NaiveDate::MIN);
         Self::ending(to, self.days())
+    }
+
+    /// The whole months of it: from the first day of the first until the first day after the last. Without any, an empty
+    /// range that begins within the period or right after it.
+    pub(super) fn whole_months(self) -> Range<NaiveDate> {
+        let month = Granularity::Month;
+        let first = month.bucket(self.from);
+        let start = if first == self.from { Some(first) } else { month.next(first) };
+        let end = month.bucket(self.to.succ_opt().unwrap_or(self.to));
+        match start {
+            Some(start) if start <= end => start..end,
+            _ => end.max(self.from)..end.max(self.from),
+        }
     }
 
     /// The first day of every bucket, in their order. The first bucket may begin before the period does.
@@ -85,6 +100,30 @@ mod tests {
         assert_eq!(march.before(), Period { from: day("2026-01-29"), to: day("2026-02-28") });
         let one = Period::ending(day("2026-03-01"), 1);
         assert_eq!((one.days(), one.before().to), (1, day("2026-02-28")));
+    }
+
+    #[test]
+    fn whole_months_and_the_days_around_them_are_the_period() {
+        let within = |from, to| {
+            let period = Period { from: day(from), to: day(to) };
+            let months = period.whole_months();
+            // What is read: days from its first, whole months, days to its last.
+            assert!(period.from <= months.start && months.start <= months.end, "{period:?} {months:?}");
+            assert!(months.end <= period.to.succ_opt().unwrap(), "{period:?} {months:?}");
+            (months.start.to_string(), months.end.to_string())
+        };
+        let range = |from: &str, until: &str| (from.to_owned(), until.to_owned());
+        assert_eq!(within("2026-01-01", "2026-03-31"), range("2026-01-01", "2026-04-01"));
+        assert_eq!(within("2026-01-02", "2026-03-30"), range("2026-02-01", "2026-03-01"));
+        assert_eq!(within("2026-02-01", "2026-02-28"), range("2026-02-01", "2026-03-01"));
+        for (from, to) in
+            [("2026-01-02", "2026-02-27"), ("2026-01-05", "2026-01-09"), ("2026-01-01", "2026-01-30")]
+        {
+            let (start, end) = within(from, to);
+            assert_eq!(start, end, "{from} {to}");
+        }
+        let longest = Period { from: day("1970-01-01"), to: day("9999-12-31") };
+        assert_eq!(longest.whole_months(), day("1970-01-01")..day("+10000-01-01"));
     }
 
     #[test]

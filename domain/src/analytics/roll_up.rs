@@ -9,7 +9,7 @@ use diesel::{
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
 
-use super::{columns::spell_out, horizon};
+use super::{columns::spell_out, holds, horizon};
 use crate::{
     db::{Conn, Db},
     fault::Fault,
@@ -33,6 +33,8 @@ pub struct RolledUp {
     pub more: bool,
     /// For how long the first uncounted row had waited.
     pub lag_secs: f64,
+    /// How many figures differed when they were last compared with a recount.
+    pub differences: i64,
 }
 
 #[derive(QueryableByName)]
@@ -43,6 +45,8 @@ struct Uncounted {
     newest: i64,
     #[diesel(sql_type = Double)]
     lag_secs: f64,
+    #[diesel(sql_type = BigInt)]
+    differences: i64,
 }
 
 #[derive(QueryableByName)]
@@ -62,9 +66,9 @@ struct Batch {
 /// Counts at most `limit` rows. Safe to repeat, and to run twice at once: one of the two does nothing.
 pub async fn roll_up(db: &Db, limit: i64) -> Result<RolledUp, Fault> {
     let conn = &mut *db.conn().await?;
-    let Uncounted { counted, newest, lag_secs } =
+    let Uncounted { counted, newest, lag_secs, differences } =
         prepared(sql_query(include_str!("sql/uncounted.sql"))).get_result(conn).await?;
-    let idle = RolledUp { lag_secs, ..RolledUp::default() };
+    let idle = RolledUp { lag_secs, differences, ..RolledUp::default() };
     if newest <= counted {
         return Ok(idle);
     }
@@ -90,11 +94,11 @@ pub async fn roll_up(db: &Db, limit: i64) -> Result<RolledUp, Fault> {
             Ok::<_, Fault>(batch.rows)
         })
         .await?;
-    Ok(RolledUp { rows: rows.unsigned_abs(), more: rows == limit, lag_secs })
+    Ok(RolledUp { rows: rows.unsigned_abs(), more: rows == limit, ..idle })
 }
 
-/// Forgets all figures and counts the log anew, in one transaction: whoever reads meanwhile reads the old ones. Answers
-/// how many rows there were. Zones are those of the venues now.
+/// Forgets all figures and counts the log and the holds anew, in one transaction: whoever reads meanwhile reads the old ones. Answers
+/// how many rows the log has. Zones are those of the venues now.
 pub async fn rebuild(db: &Db) -> Result<u64, Fault> {
     let conn = &mut *db.conn().await?;
     let settled = horizon::settled(conn, PATIENCE).await?;
@@ -103,7 +107,7 @@ pub async fn rebuild(db: &Db) -> Result<u64, Fault> {
             sql_query("SELECT log_id FROM analytics_offset FOR UPDATE").get_result(conn).await?;
         // What was counted before was settled then.
         let horizon = settled.unwrap_or(0).max(log_id);
-        for table in ["analytics_events", "analytics_days", "analytics_system_days"] {
+        for table in ["analytics_events", "analytics_days", "analytics_months", "analytics_totals"] {
             sql_query(format!("DELETE FROM {table}")).execute(conn).await?;
         }
         let (mut rows, mut last) = (0, 0);
@@ -115,6 +119,7 @@ pub async fn rebuild(db: &Db) -> Result<u64, Fault> {
             count(conn, last, batch.last).await?;
             (rows, last) = (rows + batch.rows.unsigned_abs(), batch.last);
         }
+        holds::recount(conn).await?;
         move_offset(conn, horizon).await?;
         Ok(rows)
     })

@@ -53,17 +53,10 @@ struct DayRow {
     counted: CountedIn,
 }
 
-static ALL: LazyLock<String> = LazyLock::new(|| {
+static TOTALS: LazyLock<String> = LazyLock::new(|| {
     spell_out(
-        "SELECT c.day, c.currency, {counts} FROM analytics_system_days c
-         WHERE c.day BETWEEN $1 AND $2 ORDER BY 1, 2",
-    )
-});
-static OWN: LazyLock<String> = LazyLock::new(|| {
-    spell_out(
-        "SELECT c.day, a.currency, {sums} FROM events e JOIN analytics_events a ON a.event_id = e.id
-         JOIN analytics_days c ON c.event_id = e.id
-         WHERE c.day BETWEEN $1 AND $2 AND e.organizer_id = $3 GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT c.day, c.currency, {counts} FROM analytics_totals c
+         WHERE c.day BETWEEN $1 AND $2 AND c.organizer_id = $3 ORDER BY 1, 2",
     )
 });
 static EVENT: LazyLock<String> = LazyLock::new(|| {
@@ -82,11 +75,12 @@ pub async fn series(
     granularity: Granularity,
 ) -> Result<Series, Fault> {
     let period = period.unwrap_or_else(|| Period::ending(clock::now().date_naive(), DEFAULT_DAYS));
-    let of = |statement: &str| sql_query(statement).bind::<Date, _>(period.from).bind::<Date, _>(period.to);
-    let rows: Vec<DayRow> = match scope {
-        Scope::All => of(&ALL).load(conn).await?,
-        Scope::Organizer(id) => of(&OWN).bind::<SqlUuid, _>(id).load(conn).await?,
-    };
+    let rows: Vec<DayRow> = sql_query(TOTALS.as_str())
+        .bind::<Date, _>(period.from)
+        .bind::<Date, _>(period.to)
+        .bind::<SqlUuid, _>(scope.totals())
+        .load(conn)
+        .await?;
     Ok(Series { granularity, period, timezone: None, data: fill(period, granularity, rows) })
 }
 

@@ -66,9 +66,19 @@ const LATELY: &str = "SELECT c.event_id, sum(c.tickets - c.cancelled_tickets)::b
     WHERE c.day >= (now() AT TIME ZONE 'UTC')::date - $2
       AND c.day > (now() AT TIME ZONE a.timezone)::date - $2
     GROUP BY 1";
-const WITHIN: &str = "SELECT c.event_id, sum(c.tickets - c.cancelled_tickets)::bigint AS tickets,
-           sum(c.bookings)::bigint AS bookings, sum(c.gross - c.refunds)::bigint AS net
-    FROM analytics_days c WHERE c.day BETWEEN $2 AND $3 GROUP BY 1";
+/// The days from `$2` to `$3`; those of whole months, from `$4` until `$5`, by the month.
+const WITHIN: &str =
+    "SELECT c.event_id, sum(c.tickets)::bigint AS tickets, sum(c.bookings)::bigint AS bookings,
+           sum(c.net)::bigint AS net
+    FROM (SELECT event_id, tickets - cancelled_tickets AS tickets, bookings, gross - refunds AS net
+          FROM analytics_days WHERE day >= $2 AND day < $4
+          UNION ALL
+          SELECT event_id, tickets - cancelled_tickets, bookings, gross - refunds
+          FROM analytics_months WHERE day >= $4 AND day < $5
+          UNION ALL
+          SELECT event_id, tickets - cancelled_tickets, bookings, gross - refunds
+          FROM analytics_days WHERE day >= $5 AND day <= $3) c
+    GROUP BY 1";
 const EVER: &str = "SELECT c.event_id, c.tickets - c.cancelled_tickets AS tickets, c.bookings,
            c.gross - c.refunds AS net
     FROM analytics_events c";
@@ -102,10 +112,13 @@ pub(super) async fn in_period(
     scope: Scope,
     period: Period,
 ) -> Result<Vec<PopularEvent>, Fault> {
+    let months = period.whole_months();
     let rows: Vec<Row> = sql_query(best(WITHIN))
         .bind::<Nullable<SqlUuid>, _>(scope.organizer())
         .bind::<Date, _>(period.from)
         .bind::<Date, _>(period.to)
+        .bind::<Date, _>(months.start)
+        .bind::<Date, _>(months.end)
         .load(conn)
         .await?;
     Ok(rows.into_iter().map(Into::into).collect())

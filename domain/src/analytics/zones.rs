@@ -15,9 +15,8 @@ use crate::{
     fault::Fault,
 };
 
-static TAKE: LazyLock<String> = LazyLock::new(|| spell_out(include_str!("sql/take_from_system_days.sql")));
+static TAKE: LazyLock<String> = LazyLock::new(|| spell_out(include_str!("sql/take_from_totals.sql")));
 static RECOUNT: LazyLock<String> = LazyLock::new(|| spell_out(include_str!("sql/rezone_days.sql")));
-static ADD: LazyLock<String> = LazyLock::new(|| spell_out(include_str!("sql/add_to_system_days.sql")));
 
 #[derive(QueryableByName)]
 struct Moved {
@@ -53,16 +52,17 @@ pub async fn follow_zones(db: &Db, limit: i64) -> Result<u64, Fault> {
 
 async fn move_days(conn: &mut Conn, event_id: Uuid, zone: &str) -> Result<(), Fault> {
     sql_query(TAKE.as_str()).bind::<SqlUuid, _>(event_id).execute(conn).await?;
-    sql_query("DELETE FROM analytics_days WHERE event_id = $1")
-        .bind::<SqlUuid, _>(event_id)
-        .execute(conn)
-        .await?;
-    sql_query(RECOUNT.as_str()).bind::<SqlUuid, _>(event_id).bind::<Text, _>(zone).execute(conn).await?;
-    sql_query(ADD.as_str()).bind::<SqlUuid, _>(event_id).execute(conn).await?;
+    for table in ["analytics_days", "analytics_months"] {
+        sql_query(format!("DELETE FROM {table} WHERE event_id = $1"))
+            .bind::<SqlUuid, _>(event_id)
+            .execute(conn)
+            .await?;
+    }
     sql_query("UPDATE analytics_events SET timezone = $2 WHERE event_id = $1")
         .bind::<SqlUuid, _>(event_id)
         .bind::<Text, _>(zone)
         .execute(conn)
         .await?;
+    sql_query(RECOUNT.as_str()).bind::<SqlUuid, _>(event_id).execute(conn).await?;
     Ok(())
 }

@@ -39,16 +39,16 @@ end
 -- user what is held and what is sold.
 local of, seats, held, sold
 local function read()
-  local fields = { 'state', 'server', 'st', 'ss', 'se', 'lim', 'ttl', 'cur', 'sw' }
+  local fields = { 'state', 'server', 'st', 'ss', 'se', 'lim', 'ttl', 'cur', 'sw', 'epoch' }
   for n, kind in ipairs(kinds) do
-    local f = 4 + 6 * n
+    local f = 5 + 6 * n
     fields[f], fields[f + 1], fields[f + 2] = 'p:' .. kind, 'c:' .. kind, 's:' .. kind
     fields[f + 3], fields[f + 4], fields[f + 5] = 'r:' .. kind, 'h:' .. kind, 'pb:' .. kind
   end
   of = redis.call('HMGET', ev, unpack(fields))
   seats, held, sold = {}, {}, {}
   for n, kind in ipairs(kinds) do
-    local f = 4 + 6 * n
+    local f = 5 + 6 * n
     if of[f] then
       local h = tonumber(of[f + 4] or 0)
       seats[kind] = { price = of[f], free = of[f + 1] - of[f + 2] - of[f + 3] - h, held = h, gate = tonumber(of[f + 5]) }
@@ -93,6 +93,7 @@ local function write()
     redis.call('HSET', ev, unpack(counts))
     redis.call('HSET', uh, unpack(owners))
     redis.call('ZADD', holds, unpack(deadlines))
+    count_holds(ev, of[10], now, #placed)
     for _, hold in ipairs(placed) do
       redis.call('HSET', hold.want.hold, 'u', hold.want.user, 's', 'held', 'i', hold.items, 'q', hold.q, 't', hold.total,
         'cur', of[8], 'c', now, 'x', hold.deadline, 'a', 0)

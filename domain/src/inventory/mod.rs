@@ -55,6 +55,7 @@ scripts! {
     StaleJoins "../waitlist/stale_joins.lua",
     TakeShare "../waitlist/take.lua",
     Claim "../waitlist/claim.lua",
+    ForgetCounts "../analytics/forget_counts.lua",
 }
 
 const PRELUDE: &str = include_str!("prelude.lua");
@@ -155,6 +156,9 @@ impl Keys {
     }
     pub(crate) fn joining(&self) -> String {
         format!("{}:joining", self.0)
+    }
+    pub(crate) fn counts(&self) -> String {
+        format!("{}:n", self.0)
     }
     pub(crate) fn idempotency(&self, user_id: Uuid, key: &str) -> String {
         format!("{}:i:{user_id}:{key}", self.0)

@@ -7,6 +7,7 @@
 --   ev:{E}:uh          hash    user -> tickets in holds of these two kinds
 --   ev:{E}:us          hash    user -> "<tickets sold>:<version>", a copy of event_buyers
 --   ev:{E}:joining     zset    "<ticket type>:<join>" -> since (ms): joins of the waitlist that are being decided
+--   ev:{E}:n           hash    "<quarter of an hour since 1970>:<epoch>" -> holds placed, for the figures
 --   ev:{E}:h:<hold>    hash    one hold; has a TTL once it is over, never before
 --   ev:{E}:i:<u>:<k>   string  what an idempotency key decided
 -- Fields of ev:{E}: state (ready|rebuilding), server (run id at install), epoch, sw (second of the planned sweep);
@@ -95,6 +96,11 @@ local function set_gate(ev, tt, most)
   else
     redis.call('HDEL', ev, 'pb:' .. tt)
   end
+end
+
+-- Counts holds that are placed, for the figures. The quarter of an hour in which it was is that of a day in every zone.
+local function count_holds(ev, epoch, now, placed)
+  redis.call('HINCRBY', ev .. ':n', int(math.floor(now / 900000)) .. ':' .. epoch, placed)
 end
 
 -- Takes a row of Postgres unless a newer one is here. The same row twice is the same; an older one does nothing.

@@ -323,6 +323,7 @@ pub async fn forget(inventory: &Inventory, event_ids: &[Uuid]) -> Result<u64, Fa
             .arg(keys.user_held())
             .arg(keys.user_sold())
             .arg(keys.joining())
+            .arg(keys.counts())
             .query_async(&mut inventory.connection())
             .await?;
         removed += count;

@@ -11,4 +11,5 @@ redis.call('HINCRBY', uh, ARGV[2], ARGV[4])
 redis.call('HSET', hold, 'u', ARGV[2], 's', 'held', 'i', ARGV[3], 'q', ARGV[4], 't', ARGV[5], 'cur', ARGV[6],
   'c', ARGV[7], 'x', ARGV[8], 'a', 0, 'of', 1)
 redis.call('ZADD', holds, ARGV[8], ARGV[1])
+count_holds(ev, redis.call('HGET', ev, 'epoch'), now_ms(), 1)
 return { 'made' }

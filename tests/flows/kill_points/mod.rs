@@ -7,6 +7,7 @@ mod begin;
 mod cancel;
 mod confirm;
 mod expiry;
+mod figures;
 mod money;
 mod rebuild;
 mod waitlist;
@@ -33,6 +34,7 @@ fn every_point_has_its_story() {
         cancel::BOOKING,
         cancel::EVENT,
         expiry::POINTS,
+        figures::POINTS,
         rebuild::POINTS,
         waitlist::JOIN,
         waitlist::PROMOTE,

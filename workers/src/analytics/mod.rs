@@ -1,6 +1,7 @@
 //! The `analytics` pool: rolls the booking log up into figures.
 
 mod check_figures;
+mod count_holds;
 mod follow_zones;
 mod roll_up;
 
@@ -16,5 +17,5 @@ pub static SPEC: PoolSpec = PoolSpec {
     concurrency: 4,
     poll: Duration::from_millis(50),
     jobs: &[],
-    periodics: &[roll_up::PERIODIC, follow_zones::PERIODIC, check_figures::PERIODIC],
+    periodics: &[roll_up::PERIODIC, count_holds::PERIODIC, follow_zones::PERIODIC, check_figures::PERIODIC],
 };

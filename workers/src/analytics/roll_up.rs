@@ -28,5 +28,8 @@ async fn run(ctx: &Context) -> Result<Report, JobError> {
     let rolled_up = analytics::roll_up(&ctx.db, BATCH).await?;
     metrics::counter!("evently_analytics_rows_total").increment(rolled_up.rows);
     metrics::gauge!("evently_analytics_lag_seconds").set(rolled_up.lag_secs);
+    // That of the last night, so that it is there after a restart too.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    metrics::gauge!("evently_analytics_differences").set(rolled_up.differences as f64);
     Ok(Report { found: rolled_up.rows, fixed: rolled_up.rows, more: rolled_up.more })
 }

@@ -1,8 +1,7 @@
 -- One statement, hence one snapshot: the offset and the figures are of the same moment.
 WITH recount AS (
     SELECT c.event_id, (c.at AT TIME ZONE coalesce(a.timezone, 'UTC'))::date AS day, {sums}
-    FROM booking_log_counts c LEFT JOIN analytics_events a ON a.event_id = c.event_id
-    WHERE c.id <= (SELECT log_id FROM analytics_offset)
+    FROM ({everything}) c LEFT JOIN analytics_events a ON a.event_id = c.event_id
     GROUP BY 1, 2
 )
 SELECT count(*) AS differences

@@ -3,19 +3,11 @@
 -- The most tickets sold at a time are those sold before these rows plus the highest of their running sums. The first
 -- moment at which that was reached stays, so that it makes no difference where one batch ends and the next begins.
 WITH counted AS MATERIALIZED (
-    SELECT c.event_id, a.currency, (c.at AT TIME ZONE a.timezone)::date AS day, {sums}
-    FROM booking_log_counts c JOIN analytics_events a ON a.event_id = c.event_id
+    SELECT c.event_id, a.organizer_id, a.currency, (c.at AT TIME ZONE a.timezone)::date AS day, {sums}
+    FROM booking_log_figures c JOIN analytics_events a ON a.event_id = c.event_id
     WHERE c.id > $1 AND c.id <= $2
-    GROUP BY 1, 2, 3
-), days AS (
-    INSERT INTO analytics_days AS t (event_id, day, {names})
-    SELECT event_id, day, {names} FROM counted
-    ON CONFLICT (event_id, day) DO UPDATE SET {added}
-), system_days AS (
-    INSERT INTO analytics_system_days AS t (day, currency, {names})
-    SELECT c.day, c.currency, {sums} FROM counted c GROUP BY 1, 2
-    ON CONFLICT (day, currency) DO UPDATE SET {added}
-), run AS (
+    GROUP BY 1, 2, 3, 4
+), {summed}, run AS (
     SELECT event_id, id, at,
            sum(CASE kind WHEN 'confirmed' THEN quantity WHEN 'cancelled' THEN -quantity ELSE 0 END)
                OVER (PARTITION BY event_id ORDER BY id) AS net

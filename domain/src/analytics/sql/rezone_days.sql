@@ -1,5 +1,7 @@
-INSERT INTO analytics_days (event_id, day, {names})
-SELECT c.event_id, (c.at AT TIME ZONE $2)::date, {sums}
-FROM booking_log_counts c
-WHERE c.event_id = $1 AND c.id <= (SELECT log_id FROM analytics_offset)
-GROUP BY 1, 2
+WITH counted AS MATERIALIZED (
+    SELECT c.event_id, a.organizer_id, a.currency, (c.at AT TIME ZONE a.timezone)::date AS day, {sums}
+    FROM ({everything}) c JOIN analytics_events a ON a.event_id = c.event_id
+    WHERE c.event_id = $1
+    GROUP BY 1, 2, 3, 4
+), {summed}
+SELECT FROM counted
