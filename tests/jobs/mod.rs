@@ -2,6 +2,7 @@
 
 mod cancel;
 mod confirm;
+mod figures;
 mod mail_captured;
 mod mail_contents;
 mod mail_sending;

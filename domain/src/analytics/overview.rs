@@ -19,7 +19,7 @@ use super::{
     top::{self, PopularEvent, TopEvents},
     utilization::{self, Utilization},
 };
-use crate::{db::Conn, fault::Fault};
+use crate::{db::Conn, fault::Fault, statement::prepared};
 
 /// The totals of a period.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -75,7 +75,7 @@ pub(super) async fn as_of(conn: &mut Conn) -> Result<Option<DateTime<Utc>>, Faul
         #[diesel(sql_type = Nullable<Timestamptz>)]
         counted_at: Option<DateTime<Utc>>,
     }
-    let row: Row = sql_query("SELECT counted_at FROM analytics_offset").get_result(conn).await?;
+    let row: Row = prepared(sql_query("SELECT counted_at FROM analytics_offset")).get_result(conn).await?;
     Ok(row.counted_at)
 }
 
@@ -87,11 +87,10 @@ static TOTALS: LazyLock<String> = LazyLock::new(|| {
 });
 
 async fn totals(conn: &mut Conn, scope: Scope, period: Option<Period>) -> Result<Totals, Fault> {
-    let rows: Vec<CountedIn> = sql_query(TOTALS.as_str())
+    let statement = sql_query(TOTALS.as_str())
         .bind::<SqlUuid, _>(scope.totals())
         .bind::<Nullable<Date>, _>(period.map(|period| period.from))
-        .bind::<Nullable<Date>, _>(period.map(|period| period.to))
-        .load(conn)
-        .await?;
+        .bind::<Nullable<Date>, _>(period.map(|period| period.to));
+    let rows: Vec<CountedIn> = prepared(statement).load(conn).await?;
     Ok(Totals::new(&rows))
 }

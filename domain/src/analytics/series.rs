@@ -18,7 +18,7 @@ use super::{
     figures::{CountedIn, Totals},
     period::{Granularity, Period},
 };
-use crate::{clock, db::Conn, fault::Fault};
+use crate::{clock, db::Conn, fault::Fault, statement::prepared};
 
 /// How many days there are unless somebody says from when.
 const DEFAULT_DAYS: i64 = 30;
@@ -75,12 +75,11 @@ pub async fn series(
     granularity: Granularity,
 ) -> Result<Series, Fault> {
     let period = period.unwrap_or_else(|| Period::ending(clock::now().date_naive(), DEFAULT_DAYS));
-    let rows: Vec<DayRow> = sql_query(TOTALS.as_str())
+    let statement = sql_query(TOTALS.as_str())
         .bind::<Date, _>(period.from)
         .bind::<Date, _>(period.to)
-        .bind::<SqlUuid, _>(scope.totals())
-        .load(conn)
-        .await?;
+        .bind::<SqlUuid, _>(scope.totals());
+    let rows: Vec<DayRow> = prepared(statement).load(conn).await?;
     Ok(Series { granularity, period, timezone: None, data: fill(period, granularity, rows) })
 }
 
@@ -99,25 +98,22 @@ pub async fn event_series(
         #[diesel(sql_type = Date)]
         today: NaiveDate,
     }
-    let calendar: Option<Calendar> = sql_query(
+    let statement = sql_query(
         "SELECT z.timezone, (now() AT TIME ZONE z.timezone)::date AS today
          FROM events e JOIN venues v ON v.id = e.venue_id LEFT JOIN analytics_events a ON a.event_id = e.id,
               LATERAL (SELECT coalesce(a.timezone, known_zone(v.timezone)) AS timezone) z
          WHERE e.id = $1 AND ($2::uuid IS NULL OR e.organizer_id = $2)",
     )
     .bind::<SqlUuid, _>(event_id)
-    .bind::<Nullable<SqlUuid>, _>(scope.organizer())
-    .get_result(conn)
-    .await
-    .optional()?;
+    .bind::<Nullable<SqlUuid>, _>(scope.organizer());
+    let calendar: Option<Calendar> = prepared(statement).get_result(conn).await.optional()?;
     let Some(Calendar { timezone, today }) = calendar else { return Ok(None) };
     let period = period.unwrap_or_else(|| Period::ending(today, DEFAULT_DAYS));
-    let rows: Vec<DayRow> = sql_query(EVENT.as_str())
+    let statement = sql_query(EVENT.as_str())
         .bind::<Date, _>(period.from)
         .bind::<Date, _>(period.to)
-        .bind::<SqlUuid, _>(event_id)
-        .load(conn)
-        .await?;
+        .bind::<SqlUuid, _>(event_id);
+    let rows: Vec<DayRow> = prepared(statement).load(conn).await?;
     let data = fill(period, granularity, rows);
     Ok(Some(Series { granularity, period, timezone: Some(timezone), data }))
 }

@@ -97,11 +97,11 @@ pub(super) async fn top_events(conn: &mut Conn, scope: Scope) -> Result<TopEvent
     let mut lately = Vec::new();
     for days in [7, 30] {
         let statement = sql_query(best(LATELY)).bind::<Nullable<SqlUuid>, _>(scope.organizer());
-        let rows: Vec<Row> = statement.bind::<Integer, _>(days).load(conn).await?;
+        let rows: Vec<Row> = prepared(statement.bind::<Integer, _>(days)).load(conn).await?;
         lately.push(rows.into_iter().map(Into::into).collect());
     }
-    let ever: Vec<Row> =
-        sql_query(best(EVER)).bind::<Nullable<SqlUuid>, _>(scope.organizer()).load(conn).await?;
+    let statement = sql_query(best(EVER)).bind::<Nullable<SqlUuid>, _>(scope.organizer());
+    let ever: Vec<Row> = prepared(statement).load(conn).await?;
     let last_30_days = lately.pop().unwrap_or_default();
     let last_7_days = lately.pop().unwrap_or_default();
     Ok(TopEvents { last_7_days, last_30_days, all_time: ever.into_iter().map(Into::into).collect() })
@@ -113,14 +113,13 @@ pub(super) async fn in_period(
     period: Period,
 ) -> Result<Vec<PopularEvent>, Fault> {
     let months = period.whole_months();
-    let rows: Vec<Row> = sql_query(best(WITHIN))
+    let statement = sql_query(best(WITHIN))
         .bind::<Nullable<SqlUuid>, _>(scope.organizer())
         .bind::<Date, _>(period.from)
         .bind::<Date, _>(period.to)
         .bind::<Date, _>(months.start)
-        .bind::<Date, _>(months.end)
-        .load(conn)
-        .await?;
+        .bind::<Date, _>(months.end);
+    let rows: Vec<Row> = prepared(statement).load(conn).await?;
     Ok(rows.into_iter().map(Into::into).collect())
 }
 

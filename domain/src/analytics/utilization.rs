@@ -16,6 +16,7 @@ use crate::{
     events::EventStatus,
     fault::Fault,
     listing::{Fingerprint, InvalidCursor, Page},
+    statement::prepared,
 };
 
 /// How full an event is, in a word.
@@ -124,7 +125,7 @@ pub(super) async fn utilization(conn: &mut Conn, scope: Scope) -> Result<Utiliza
         #[diesel(sql_type = BigInt)]
         low: i64,
     }
-    let row: Row = sql_query(format!(
+    let statement = sql_query(format!(
         "SELECT coalesce(sum(capacity), 0)::bigint AS capacity, coalesce(sum(sold), 0)::bigint AS sold,
                 count(*) FILTER (WHERE fullness >= 8000) AS high,
                 count(*) FILTER (WHERE fullness >= 5000 AND fullness < 8000) AS medium,
@@ -132,9 +133,8 @@ pub(super) async fn utilization(conn: &mut Conn, scope: Scope) -> Result<Utiliza
          FROM ({EVENTS}) e"
     ))
     .bind::<Nullable<SqlUuid>, _>(scope.organizer())
-    .bind::<Text, _>(EventStatus::Published.name())
-    .get_result(conn)
-    .await?;
+    .bind::<Text, _>(EventStatus::Published.name());
+    let row: Row = prepared(statement).get_result(conn).await?;
     let Row { capacity, sold, high, medium, low } = row;
     Ok(Utilization { capacity, sold, utilization: share(sold, capacity), high, medium, low })
 }
