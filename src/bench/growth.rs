@@ -159,9 +159,9 @@ async fn hold(stage: &Stage, sale: &Sale, count: u64) -> anyhow::Result<()> {
         items: vec![RequestedItem { ticket_type_id: sale.kinds[0], quantity: 1 }],
         idempotency_key: "bench".to_owned(),
     };
-    let placer = Placer::start(&stage.inventory, &stage.db);
+    let desk = Placer::start(&stage.inventory, &stage.db);
     let mut placed =
-        stream::iter((0..count).map(request)).map(|request| placer.place(request)).buffer_unordered(AT_ONCE);
+        stream::iter((0..count).map(request)).map(|request| desk.place(request)).buffer_unordered(AT_ONCE);
     while let Some(result) = placed.next().await {
         result?;
     }

@@ -54,7 +54,7 @@ async fn holds_that_are_placed_together_are_decided_one_after_the_other() {
     let mut unknown = sale.basket(1, &[(0, 1)], "unknown");
     unknown.items[0].ticket_type_id = uuid::Uuid::now_v7();
     let (first, second) = tokio::join!(
-        join_all([
+        join_all(vec![
             sale.place(0, &[(0, 2)], "a"),
             sale.place(0, &[(0, 2)], "b"),
             sale.place(0, &[(1, 1)], "c"),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use chrono::{DateTime, Utc};
 use domain::{
     db::{Db, DbConfig},
-    holds::{self, BeginConfirm, HoldRequest, PaymentChoice, PlaceError, Placed, Placer, RequestedItem},
+    holds::{BeginConfirm, HoldRequest, PaymentChoice, PlaceError, Placed, Placer, RequestedItem},
     inventory::{Inventory, SeatCount},
     redis_link::RedisLink,
 };

@@ -22,7 +22,7 @@ async fn send_tickets(app: &TestApp) {
         deadline: None,
         traceparent: None,
     };
-    mails::owe(&mut ctx.db.conn().await.unwrap(), &[due]).await.unwrap();
+    mails::owe(&ctx.db.conn().await.unwrap(), &[due]).await.unwrap();
     let mail_id = app.database.value("SELECT id FROM mails").await.unwrap().parse().unwrap();
     let payload = serde_json::value::to_raw_value(&SendMail { mail_id }).unwrap();
     let handler = workers::spec(Pool::Email).jobs.iter().find(|job| job.name == SendMail::NAME).unwrap();

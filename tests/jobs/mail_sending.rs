@@ -46,7 +46,7 @@ impl Post {
             deadline: deadline.map(|within| domain::clock::now() + within),
             traceparent: None,
         };
-        mails::owe(&mut self.ctx.db.conn().await.unwrap(), std::slice::from_ref(&due)).await.unwrap();
+        mails::owe(&self.ctx.db.conn().await.unwrap(), std::slice::from_ref(&due)).await.unwrap();
         let mail = self.database.value(&format!("SELECT id FROM mails WHERE cause = '{}'", due.cause)).await;
         SendMail { mail_id: mail.unwrap().parse().unwrap() }
     }

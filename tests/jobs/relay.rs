@@ -62,7 +62,7 @@ impl Relay {
                 traceparent: None,
             })
             .collect::<Vec<_>>();
-        mails::owe(&mut self.ctx.db.conn().await.unwrap(), &due).await.unwrap();
+        mails::owe(&self.ctx.db.conn().await.unwrap(), &due).await.unwrap();
     }
 
     async fn count(&self, table_where: &str) -> usize {
@@ -180,7 +180,7 @@ async fn many_causes_of_one_job_are_done_with_soon() {
     let record = async |from: usize, to: usize| {
         let entry = |n: usize| OutboxEntry::new(&n.to_string(), &SyncInventory { event_id });
         let entries: Vec<_> = (from..to).map(entry).collect();
-        outbox::record(&mut relay.ctx.db.conn().await.unwrap(), &entries).await.unwrap();
+        outbox::record(&relay.ctx.db.conn().await.unwrap(), &entries).await.unwrap();
     };
     // Asked for without a row: the first row's own from then on.
     relay.ctx.queue.enqueue(&SyncInventory { event_id }).await.unwrap();
@@ -225,9 +225,9 @@ async fn a_cause_is_recorded_once() {
         deadline: None,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
     };
-    let mut conn = relay.ctx.db.conn().await.unwrap();
+    let conn = relay.ctx.db.conn().await.unwrap();
     for _ in 0..2 {
-        mails::owe(&mut conn, std::slice::from_ref(&due)).await.unwrap();
+        mails::owe(&conn, std::slice::from_ref(&due)).await.unwrap();
     }
     assert_eq!((relay.count("mails").await, relay.count("outbox").await), (1, 1));
     assert_eq!(relay.database.value("SELECT traceparent FROM outbox").await, due.traceparent);

@@ -174,7 +174,7 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
         .collect();
     let (happened, mails) = (happenings(&fresh)?, confirmations(&confirmed, &context));
     // Sent together too: none of these waits for what another answers, but where one `await` follows another.
-    let written = futures::join!(
+    let (made, seats, marked, buyers, settled, logged, owed) = futures::join!(
         async {
             let mut bookings = insert_bookings(locked, &fresh).await?;
             insert_tickets(locked, &confirmed, &mut bookings).await?;
@@ -187,10 +187,14 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
         log::append(locked, &happened),
         mails::owe(locked, &mails),
     );
-    let (mut bookings, seats, mut buyers) = match written {
-        (Ok(bookings), Ok(seats), Ok(()), Ok(buyers), Ok(()), Ok(()), Ok(())) => (bookings, seats, buyers),
-        (a, b, c, d, e, f, g) => {
-            return Err(cause([a.err(), b.err(), c.err(), d.err(), e.err(), f.err(), g.err()]));
+    let rest = cause([marked, settled, logged, owed].map(Result::err));
+    let (mut bookings, seats, mut buyers) = match (made, seats, buyers, rest) {
+        (Ok(bookings), Ok(seats), Ok(buyers), None) => (bookings, seats, buyers),
+        (made, seats, buyers, rest) => {
+            let failed = cause([made.err(), seats.err(), buyers.err(), rest]);
+            return Err(
+                failed.unwrap_or_else(|| Fault::Corrupt("a batch failed without an error".to_owned()))
+            );
         }
     };
 
@@ -220,14 +224,14 @@ async fn commit_in_transaction(conn: &mut Conn, orders: &[Order]) -> Result<Comm
 }
 
 /// Which of these errors is the reason of the others: once a statement has failed, Postgres refuses those after it.
-fn cause(errors: [Option<Fault>; 7]) -> Fault {
+fn cause(errors: [Option<Fault>; 4]) -> Option<Fault> {
     let is_aftermath = |fault: &Fault| {
         let Fault::Database(DieselError::DatabaseError(_, info)) = fault else { return false };
         info.message().contains("transaction is aborted")
     };
     let mut errors = errors.into_iter().flatten();
-    let first = errors.next().unwrap_or_else(|| Fault::Corrupt("a batch failed without an error".to_owned()));
-    if is_aftermath(&first) { errors.find(|fault| !is_aftermath(fault)).unwrap_or(first) } else { first }
+    let first = errors.next()?;
+    if is_aftermath(&first) { errors.find(|fault| !is_aftermath(fault)).or(Some(first)) } else { Some(first) }
 }
 
 fn decide(
