@@ -150,6 +150,13 @@ jobs! {
     /// Offers what is free for the waitlist of one event to those who wait.
     PromoteWaitlist("promote_waitlist", Waitlist, |j| j.event_id.to_string()) { event_id: Uuid }
 
+    /// Evaluates the prices of one event.
+    RepriceEvent("reprice_event", Pricing, |j| format!("{}:{}", j.event_id, j.due_second)) {
+        event_id: Uuid,
+        /// The second (Unix time) at which they are due: with the event, what is done once.
+        due_second: i64,
+    }
+
     /// Brings one event's inventory in Redis level with Postgres.
     SyncInventory("sync_inventory", Upkeep, |j| j.event_id.to_string()) { event_id: Uuid }
 }

@@ -82,6 +82,12 @@ pub const ALL: &[&str] = &[
     "rebuild.installed",
     // Counting holds for the figures.
     "figures.holds_kept",
+    // Moving prices.
+    "reprice.enqueued",
+    "reprice.looked",
+    "reprice.committed",
+    "reprice.synced",
+    "reprice.announced",
 ];
 
 /// Does nothing: tests alone are built with points to die at.

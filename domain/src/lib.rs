@@ -25,6 +25,7 @@ pub mod money;
 pub mod operations;
 pub mod outbox;
 pub mod payments;
+pub mod pricing;
 pub mod rate_limit;
 pub mod redis_link;
 pub mod retention;

@@ -22,10 +22,12 @@ pub enum Kept {
     Sessions,
     /// What payment providers told us, for 30 days: they repeat themselves for three.
     ProviderEvents,
+    /// What evaluations of prices saw, for 400 days; what they changed is kept for good.
+    PriceEvaluations,
 }
 
 impl Kept {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::MailsTooLate,
         Self::Mails,
         Self::IdempotencyKeys,
@@ -33,6 +35,7 @@ impl Kept {
         Self::RefreshTokens,
         Self::Sessions,
         Self::ProviderEvents,
+        Self::PriceEvaluations,
     ];
 
     const fn name(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Kept {
             Self::RefreshTokens => "refresh_tokens",
             Self::Sessions => "sessions",
             Self::ProviderEvents => "provider_events",
+            Self::PriceEvaluations => "price_evaluations",
         }
     }
 
@@ -79,6 +83,10 @@ impl Kept {
             Self::ProviderEvents => {
                 "DELETE FROM provider_events WHERE ctid = ANY(ARRAY(SELECT ctid FROM provider_events \
                  WHERE received_at < now() - interval '30 days' LIMIT $1 FOR UPDATE SKIP LOCKED))"
+            }
+            Self::PriceEvaluations => {
+                "DELETE FROM price_evaluations WHERE step IN (SELECT step FROM price_evaluations \
+                 WHERE evaluated_at < now() - interval '400 days' LIMIT $1 FOR UPDATE SKIP LOCKED)"
             }
         }
     }

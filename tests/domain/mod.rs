@@ -6,5 +6,6 @@ mod hold_model;
 mod hold_races;
 mod inventory_rebuild;
 mod late_money;
+mod prices;
 pub mod seats;
 mod waitlist;

@@ -8,6 +8,8 @@ mod mail_contents;
 mod mail_sending;
 mod payloads;
 mod payments;
+mod pricing;
+mod pricing_replayed;
 mod probe;
 mod queue;
 mod queue_defects;

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use domain::jobs::{
     self, CancelEventBookings, CapturePayment, ConfirmBooking, ExpireHolds, Job, PayRefund, Pool,
-    PromoteWaitlist, RefreshPayment, SendMail, SyncInventory, VoidPayment,
+    PromoteWaitlist, RefreshPayment, RepriceEvent, SendMail, SyncInventory, VoidPayment,
 };
 use queue::Envelope;
 use uuid::Uuid;
@@ -68,6 +68,11 @@ fn payloads_are_frozen() {
             &PromoteWaitlist { event_id: A },
             "promote_waitlist:01930000-0000-7000-8000-00000000000a",
             r#"{"event_id":"01930000-0000-7000-8000-00000000000a"}"#,
+        ),
+        frozen(
+            &RepriceEvent { event_id: A, due_second: 1_800_000_000 },
+            "reprice_event:01930000-0000-7000-8000-00000000000a:1800000000",
+            r#"{"event_id":"01930000-0000-7000-8000-00000000000a","due_second":1800000000}"#,
         ),
         frozen(
             &SyncInventory { event_id: A },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use domain::{
     config::Env,
     db::{Db, DbConfig},
+    events::Announcements,
     inventory::Inventory,
     redis_link::RedisLink,
 };
@@ -22,6 +23,8 @@ pub struct Context {
     pub db: Db,
     pub inventory: Inventory,
     pub queue: Queue,
+    /// Where the processes that keep events at hand hear of their changes.
+    pub announcements: Announcements,
     pub mailer: Arc<Mailer>,
     /// Who moves the money.
     pub gateways: Gateways,
@@ -37,6 +40,7 @@ impl Context {
         Ok(Self {
             mailer: Arc::new(Mailer::new(&db, &MailConfig::from_env(env)?)),
             queue: Queue::connect(&QueueConfig::from_env(env)?)?,
+            announcements: Announcements::new(&RedisLink::from_env(env)?)?,
             gateways: Gateways::from_env(env, &db)?,
             line: Line::start(&db, &inventory),
             inventory,

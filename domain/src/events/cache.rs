@@ -247,6 +247,22 @@ impl SharedCache {
     }
 }
 
+/// Tells all processes that events have changed, from one that keeps none of them. Cheap to clone.
+#[derive(Clone)]
+pub struct Announcements(SharedCache);
+
+impl Announcements {
+    /// Makes the handle without connecting. `redis` is a single server.
+    pub fn new(redis: &RedisLink) -> Result<Self, Fault> {
+        SharedCache::new(redis).map(Self)
+    }
+
+    /// Lets every process forget what is older than these versions. Safe to repeat.
+    pub async fn changed(&self, events: &[(Uuid, i64)]) -> Result<(), Fault> {
+        self.0.changed(events).await.map(drop)
+    }
+}
+
 fn snapshot_key(id: Uuid) -> String {
     format!("evently:cache:event:{id}")
 }

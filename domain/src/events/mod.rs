@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub use cache::Announcements;
 pub use catalog::{
     Availability, Catalog, CatalogError, EventAnswer, EventList, ListAnswer, ListRequest,
     TicketTypeAvailability,
@@ -22,6 +23,7 @@ pub use read::{StoredEvent, find, find_many};
 pub use search::{EventFilter, FacetCount, FacetName, Facets, SearchError, Sort, facets, search};
 pub use ticket_types::{Target, WrittenTicketType, add_ticket_type, delete_ticket_type, replace_ticket_type};
 pub use write::{Editor, WriteError, cancel, complete_ended, create, delete, publish, replace};
+pub(crate) use write::{changed, lock};
 
 use crate::{fault::Fault, money::Money};
 

@@ -19,6 +19,7 @@ use crate::{
     db::{Conn, Db},
     fault::Fault,
     inventory::{self, Inventory, LowerCapacity, SeatSnapshot},
+    pricing::{self, ManualChange},
     schema::{events, ticket_types},
 };
 
@@ -209,6 +210,15 @@ async fn replace_row(
     if written == 0 {
         return Err(WriteError::CapacityInUse);
     }
+    let change = ManualChange {
+        event_id,
+        ticket_type_id: id,
+        actor_id: editor.user_id,
+        price: (present.price, price),
+        base_price: (present.base_price, base_price),
+        currency: &event.currency,
+    };
+    pricing::record_manual(conn, change).await?;
     let detail = json!({
         "ticket_type_id": id,
         "capacity": { "from": present.capacity, "to": capacity },

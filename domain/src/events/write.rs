@@ -27,6 +27,7 @@ use crate::{
     inventory::SyncError,
     jobs::{CancelEventBookings, SyncInventory},
     outbox::{self, OutboxEntry},
+    pricing,
     schema::{events, ticket_types as types_table, venues},
 };
 
@@ -100,7 +101,7 @@ impl From<diesel::result::Error> for WriteError {
 
 /// What a write looks at before it decides.
 #[derive(Debug, Queryable)]
-pub(super) struct Locked {
+pub(crate) struct Locked {
     organizer_id: Uuid,
     status: String,
     pub(super) version: i64,
@@ -115,7 +116,7 @@ impl Locked {
     }
 
     /// Refuses what only events that are not over yet allow.
-    pub(super) fn require_open(&self) -> Result<EventStatus, WriteError> {
+    pub(crate) fn require_open(&self) -> Result<EventStatus, WriteError> {
         match self.status()? {
             open @ (EventStatus::Draft | EventStatus::Published) => Ok(open),
             EventStatus::Cancelled => Err(WriteError::InvalidState("The event is cancelled.")),
@@ -125,7 +126,7 @@ impl Locked {
 }
 
 /// Locks an event that this editor may write.
-pub(super) async fn lock(conn: &mut Conn, editor: Editor, id: Uuid) -> Result<Locked, WriteError> {
+pub(crate) async fn lock(conn: &mut Conn, editor: Editor, id: Uuid) -> Result<Locked, WriteError> {
     let found: Option<Locked> = events::table
         .find(id)
         .select((
@@ -343,8 +344,8 @@ pub async fn complete_ended(db: &Db, limit: i64) -> Result<Vec<Uuid>, Fault> {
 }
 
 /// What every change of an event does besides: raises its version, writes the audit entry, records the sync
-/// of its inventory and the jobs that this change causes.
-pub(super) async fn changed(
+/// of its inventory and the jobs that this change causes, and sets when its prices are due.
+pub(crate) async fn changed(
     conn: &mut Conn,
     id: Uuid,
     actor: Option<Uuid>,
@@ -360,6 +361,7 @@ pub(super) async fn changed(
     detail["version"] = version.into();
     audit::append(conn, &[AuditEntry::new(actor, action, ("event", id), detail)]).await?;
     outbox::record(conn, jobs).await?;
+    pricing::arm(conn, id).await?;
     // Redis learns of an event when it is published.
     if EventStatus::from_str(&status)? != EventStatus::Draft {
         let sync = OutboxEntry::new(&format!("{id}:{version}"), &SyncInventory { event_id: id });

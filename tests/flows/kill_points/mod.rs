@@ -9,6 +9,7 @@ mod confirm;
 mod expiry;
 mod figures;
 mod money;
+mod pricing;
 mod rebuild;
 mod waitlist;
 
@@ -41,6 +42,7 @@ fn every_point_has_its_story() {
         waitlist::CLAIM,
         waitlist::END,
         waitlist::RUN_OUT,
+        pricing::POINTS,
     ];
     let told: Vec<&str> = tables.concat();
     let all: BTreeSet<&str> = kill_point::ALL.iter().copied().collect();
