@@ -21,6 +21,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(routes::admin_ticket_types::routes())
         .merge(routes::admin_venues::routes())
         .merge(routes::admin_waitlist::routes())
+        .merge(routes::admin_pricing::routes())
         .merge(routes::auth::routes())
         .merge(routes::sessions::routes())
         .merge(routes::me::routes())

@@ -12,5 +12,6 @@ mod events_capacity;
 mod hostile;
 mod openapi;
 mod ops;
+mod pricing;
 mod traces;
 mod waitlist;

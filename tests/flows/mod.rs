@@ -14,6 +14,7 @@ mod outages;
 mod overload;
 mod payments;
 mod payments_killed;
+mod pricing;
 mod rush;
 mod scaling;
 mod stripe;

@@ -183,12 +183,7 @@ impl From<WriteError> for ApiError {
             WriteError::NotFound => Self::not_found(),
             WriteError::Stale => Code::PreconditionFailed.into(),
             WriteError::InvalidState(why) => Self::new(Code::InvalidState, why),
-            WriteError::Invalid(errors) => Self::fields(
-                errors
-                    .into_iter()
-                    .map(|error| FieldError { pointer: error.pointer, detail: error.detail })
-                    .collect(),
-            ),
+            WriteError::Invalid(errors) => Self::fields(errors.into_iter().map(FieldError::from).collect()),
             WriteError::CapacityInUse => Code::CapacityInUse.into(),
             WriteError::Rebuilding => Code::InventoryRebuilding.into(),
             WriteError::Fault(fault) => fault.into(),

@@ -5,6 +5,7 @@ pub mod admin_bookings;
 pub mod admin_capacity;
 pub mod admin_events;
 pub mod admin_exports;
+pub mod admin_pricing;
 pub mod admin_ticket_types;
 pub mod admin_users;
 pub mod admin_venues;
