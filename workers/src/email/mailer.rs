@@ -10,7 +10,6 @@ use domain::{
     trace::TraceContext,
 };
 use futures::FutureExt;
-use rustix::process::setpriority_process;
 use uuid::Uuid;
 
 use super::{
@@ -21,8 +20,6 @@ use super::{
 
 /// Longer than the 40 s that a sending may take, so that nobody sends a mail that somebody else is sending.
 const LEASE: Duration = Duration::from_mins(1);
-/// How much rendering stands back, as `nice` counts.
-const RENDERING_NICE: i32 = 10;
 /// Not more than the jobs of a process wait for each other.
 const LIMITS: Limits = Limits { most: 256, lanes: 1, waiting: 256, timeout: Duration::from_secs(12) };
 
@@ -66,14 +63,9 @@ impl Mailer {
         Ok(self.claims.call(Claim { mail_id, traceparent }).await?)
     }
 
-    /// Renders off the async threads: a booking may have a thousand QR codes. And after everything else that wants
-    /// the processor: somebody waits for each confirm, nobody yet for a mail.
+    /// Renders off the async threads: a booking may have a thousand QR codes.
     pub(super) async fn render(&self, mail: LeasedMail) -> Result<RenderedMail, RenderError> {
-        let rendering = tokio::task::spawn_blocking(move || {
-            // Of this thread alone, which is one of those that block. Without the right to, it goes on as it is.
-            let _ = setpriority_process(None, RENDERING_NICE);
-            render(&mail)
-        });
+        let rendering = tokio::task::spawn_blocking(move || render(&mail));
         rendering.await.unwrap_or_else(|error| Err(Fault::Corrupt(format!("rendering: {error}")).into()))
     }
 
