@@ -8,10 +8,6 @@ use evently::{
     analytics, api, bench, doctor, jobs, migrate, open_files, reconcile, running, seed, telemetry, up, worker,
 };
 
-/// Requests and jobs are many small pieces of memory, some of kilobytes, that live for a moment.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Sells tickets when far more people want them than there are seats.
 #[derive(Parser)]
 #[command(name = "evently", version, arg_required_else_help = true)]
