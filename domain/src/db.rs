@@ -12,7 +12,7 @@ use diesel_async::{
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use futures::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     config::{ConfigError, Env},
@@ -62,6 +62,9 @@ impl DbConfig {
 pub struct Db {
     pool: bb8::Pool<AsyncPgConnection>,
     waiting: Arc<Semaphore>,
+    /// Turns of those who keep a connection while they wait for another: were all connections kept so, none of them
+    /// would ever get its second one.
+    keeping: Arc<Semaphore>,
     url: Arc<str>,
     /// The connection of [`Db::ping`] alone, between two of them: how many wait for the others says nothing about
     /// Postgres.
@@ -98,7 +101,8 @@ impl Db {
             .test_on_check_out(false)
             .build_unchecked(manager);
         let waiting = Arc::new(Semaphore::new(config.max_waiting));
-        Self { pool, waiting, url: config.url.as_str().into(), probe: Arc::default() }
+        let keeping = Arc::new(Semaphore::new((config.max_connections as usize / 2).max(1)));
+        Self { pool, waiting, keeping, url: config.url.as_str().into(), probe: Arc::default() }
     }
 
     /// A connection, or a transient [`Fault::Connection`]: after the configured wait, or at once when too many wait.
@@ -108,6 +112,13 @@ impl Db {
             return Err(Fault::Connection("too many wait for one".to_owned()));
         };
         self.pool.get_owned().await.map_err(|error| Fault::Connection(error.to_string()))
+    }
+
+    /// A connection for somebody who needs others while this one is kept: half of them are at most. Waits for a turn as
+    /// long as the caller does.
+    pub(crate) async fn kept_conn(&self) -> Result<(SemaphorePermit<'_>, PooledConn), Fault> {
+        let turn = self.keeping.acquire().await.map_err(|error| Fault::Connection(error.to_string()))?;
+        Ok((turn, self.conn().await?))
     }
 
     /// Whether Postgres answers. A connection that does not is not asked again.

@@ -15,14 +15,14 @@ struct Locked {
 
 /// Runs a future unless another process is running one under the same name; answers `None` then. The lock goes
 /// with its connection, so a leader that dies is followed at once, and one that is stopped when `limit` is over, which
-/// the future is not to take. Takes a connection out of the pool meanwhile.
+/// the future is not to take. Keeps a connection of the pool meanwhile, which at most half of them are.
 pub async fn only_one<T: Send>(
     db: &Db,
     name: &str,
     limit: Duration,
     future: impl Future<Output = T> + Send,
 ) -> Result<Option<T>, Fault> {
-    let mut conn = db.conn().await?;
+    let (_turn, mut conn) = db.kept_conn().await?;
     conn.transaction(async |conn| {
         let Locked { locked } = sql_query("SELECT pg_try_advisory_xact_lock(706164, hashtext($1)) AS locked")
             .bind::<sql_types::Text, _>(name)

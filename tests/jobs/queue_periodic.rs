@@ -143,6 +143,29 @@ async fn a_leader_that_is_stopped_is_followed_when_its_time_is_over() {
     stopped.abort();
 }
 
+/// Each keeps a connection for its lock and needs another for its work: more leaders than connections must not keep all.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_of_many_things_leave_each_other_connections_to_work_with() {
+    let database = TestDatabase::create().await;
+    let env: Env = [("DATABASE_URL", database.url())].into_iter().collect();
+    let config = DbConfig { max_connections: 4, ..DbConfig::from_env(&env).unwrap() };
+    let db = Db::new(&config);
+    let led = futures::future::join_all((0..20).map(|n| {
+        let db = db.clone();
+        let work = {
+            let db = db.clone();
+            async move {
+                // Until the others have their connections, too, if they can.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                db.conn().await.map(drop)
+            }
+        };
+        async move { only_one(&db, &format!("work {n}"), Duration::from_mins(1), work).await }
+    }))
+    .await;
+    assert!(led.iter().all(|one| matches!(one, Ok(Some(Ok(()))))), "{led:?}");
+}
+
 /// Hangs at its first run, so that whoever leads then can be killed at it.
 static HOURLY: PoolSpec = PoolSpec {
     pool: Pool::Upkeep,
