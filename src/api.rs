@@ -11,10 +11,11 @@ use crate::{shutdown, telemetry};
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(env: Env) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
     telemetry::serve_metrics(env.parse("EVENTLY_METRICS_ADDR", telemetry::METRICS_ADDR)?)?;
     let (app, listener) = bind(&env)?;
     tracing::info!(address = %listener.local_addr()?, "listening");
-    api::serve(app, listener, shutdown::on_signal()?).await?;
+    api::serve(app, listener, shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -26,9 +26,10 @@ pub async fn run(args: WorkerArgs, env: &Env) -> anyhow::Result<()> {
     let mut pools = if args.all { Pool::ALL.to_vec() } else { args.pools };
     pools.sort_unstable();
     pools.dedup();
+    let shutdown = shutdown::on_signal()?;
     serve_metrics(env)?;
     let ctx = Context::from_env(env).map_err(anyhow::Error::from_boxed)?;
-    workers::run(&pools, ctx, args.concurrency.map(usize::from), shutdown::on_signal()?).await?;
+    workers::run(&pools, ctx, args.concurrency.map(usize::from), shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }

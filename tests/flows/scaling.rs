@@ -51,23 +51,22 @@ impl Member {
         self.child.id()
     }
 
-    /// Where an API process listens, once it does.
-    async fn url(&self) -> String {
+    /// What a line of its log says, once it is there: its fields beside `message`.
+    async fn says(&self, message: &str) -> Value {
         for _ in 0..600 {
             let said = fs::read_to_string(&self.log).unwrap();
-            let found = said.lines().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                Some(format!(
-                    "http://{}",
-                    line["address"].as_str().filter(|_| line["message"] == "listening")?
-                ))
-            });
-            if let Some(url) = found {
-                return url;
+            let mut lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = lines.find(|line| line["message"] == message) {
+                return line;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("it does not listen: {}", fs::read_to_string(&self.log).unwrap());
+        panic!("it does not say {message:?}: {}", fs::read_to_string(&self.log).unwrap());
+    }
+
+    /// Where an API process listens, once it does.
+    async fn url(&self) -> String {
+        format!("http://{}", self.says("listening").await["address"].as_str().unwrap())
     }
 
     /// Ends it as a deploy does; fails unless it ends well within a minute.
@@ -201,10 +200,16 @@ async fn every_process_is_replaced_under_load_and_no_request_fails() {
         let url = api.url().await;
         (api, url)
     };
+    // One that is told to end before it works has nothing to end well.
+    let start_worker = async || {
+        let worker = Member::start(&app, &["worker", "--all"]);
+        worker.says("working").await;
+        worker
+    };
     let (mut apis, mut workers) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         apis.push(start_api().await);
-        workers.push(Member::start(&app, &["worker", "--all"]));
+        workers.push(start_worker().await);
     }
     let gateway = Arc::new(Gateway {
         // A connection a request: what is idle is closed by a process that goes.
@@ -248,7 +253,7 @@ async fn every_process_is_replaced_under_load_and_no_request_fails() {
         gateway.backends.lock().await.push(url.clone());
         apis.push((fresh, url));
         let (old, gone) = apis.remove(0);
-        workers.push(Member::start(&app, &["worker", "--all"]));
+        workers.push(start_worker().await);
         let worker = workers.remove(0);
         tokio::join!(old.stop(), worker.stop());
         gateway.backends.lock().await.retain(|url| *url != gone);
