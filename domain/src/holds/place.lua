@@ -8,36 +8,32 @@
 --       {replayed, outcome} {sale_closed} {sold_out, line from 0}
 --       {placed, items, total, currency, created ms, deadline ms, second of the sweep to enqueue or 0}
 -- An outcome is what the key keeps: "sale_closed", "sold_out|line", "placed|hold|items|total|currency|created|deadline".
--- It reads everything first, decides, then writes: what many of them touch is read and written once.
+-- What many holds touch is read once before the first and written once after the last. A rush spends its time here: so
+-- texts stay texts, which costs Redis less than numbers, and of each hold no table is made but its answer.
 local ev, holds, uh, us = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local DAY_MS, RECLAIM = 86400000, 500
+local DAY_MS, RECLAIM = '86400000', 500
 
-local wants, keys, kinds, users, known = {}, {}, {}, {}, {}
+-- Where each hold begins in ARGV; ticket types and users, each once.
+local begins, keys, kinds, users, known = {}, {}, {}, {}, {}
 local at = 1
 for n = 1, (#KEYS - 4) / 2 do
-  local lines, user = {}, ARGV[at + 1]
-  wants[n] = { id = ARGV[at], user = user, fingerprint = ARGV[at + 2], hold = KEYS[3 + 2 * n], lines = lines }
-  keys[n] = KEYS[4 + 2 * n]
+  begins[n], keys[n] = at, KEYS[4 + 2 * n]
+  local user, last = ARGV[at + 1], at + 2 + 2 * ARGV[at + 3]
   if not known[user] then
-    known[user] = true
-    users[#users + 1] = user
+    known[user], users[#users + 1] = true, user
   end
-  local count = tonumber(ARGV[at + 3])
-  at = at + 4
-  for line = 1, count do
-    local kind = ARGV[at]
-    lines[line] = { kind = kind, q = tonumber(ARGV[at + 1]) }
+  for line = at + 4, last, 2 do
+    local kind = ARGV[line]
     if not known[kind] then
-      known[kind] = true
-      kinds[#kinds + 1] = kind
+      known[kind], kinds[#kinds + 1] = true, kind
     end
-    at = at + 2
   end
+  at = last + 2
 end
 
--- of: the event; of each ticket type its price, what is free, what is in holds, and its gate, if there is one; of each
+-- of: the event. Of each ticket type its price, what is free, what is in holds, and its gate, if there is one; of each
 -- user what is held and what is sold.
-local of, seats, held, sold
+local of, price, free_of, held_of, gate, held, sold
 local function read()
   local fields = { 'state', 'server', 'st', 'ss', 'se', 'lim', 'ttl', 'cur', 'sw', 'epoch' }
   for n, kind in ipairs(kinds) do
@@ -46,12 +42,13 @@ local function read()
     fields[f + 3], fields[f + 4], fields[f + 5] = 'r:' .. kind, 'h:' .. kind, 'pb:' .. kind
   end
   of = redis.call('HMGET', ev, unpack(fields))
-  seats, held, sold = {}, {}, {}
+  price, free_of, held_of, gate, held, sold = {}, {}, {}, {}, {}, {}
   for n, kind in ipairs(kinds) do
     local f = 5 + 6 * n
     if of[f] then
       local h = tonumber(of[f + 4] or 0)
-      seats[kind] = { price = of[f], free = of[f + 1] - of[f + 2] - of[f + 3] - h, held = h, gate = tonumber(of[f + 5]) }
+      price[kind], free_of[kind], held_of[kind] = of[f], of[f + 1] - of[f + 2] - of[f + 3] - h, h
+      gate[kind] = tonumber(of[f + 5])
     end
   end
   local h, s = redis.call('HMGET', uh, unpack(users)), redis.call('HMGET', us, unpack(users))
@@ -63,129 +60,122 @@ end
 
 local seen, now = redis.call('MGET', unpack(keys)), now_ms()
 read()
-local ready = of[1] == 'ready' and of[2] == SERVER
+local ready, decided, overdue = of[1] == 'ready' and of[2] == SERVER, {}, true
+local created, deadline = int(now), of[7] and int(now + of[7])
 
--- What is decided and not yet written: outcomes by key, holds, and whose numbers have changed. And whether some holds
--- may be overdue.
-local kept, placed, touched, overdue = {}, {}, {}, true
+-- Of what is placed and not yet written: whose numbers have changed, and the deadlines.
+local touched, deadlines = {}, {}
 local function write()
-  if #placed > 0 then
-    local counts, owners, deadlines = {}, {}, {}
-    for _, kind in ipairs(kinds) do
-      if touched[kind] then
-        counts[#counts + 1], counts[#counts + 2] = 'h:' .. kind, seats[kind].held
-        if seats[kind].gate then
-          counts[#counts + 1], counts[#counts + 2] = 'pb:' .. kind, seats[kind].gate
-        end
+  if #deadlines == 0 then return end
+  local counts, owners = {}, {}
+  for _, kind in ipairs(kinds) do
+    if touched[kind] then
+      counts[#counts + 1], counts[#counts + 2] = 'h:' .. kind, held_of[kind]
+      if gate[kind] then
+        counts[#counts + 1], counts[#counts + 2] = 'pb:' .. kind, gate[kind]
       end
     end
-    if touched.sweep then
-      counts[#counts + 1], counts[#counts + 2] = 'sw', of[9]
-    end
-    for _, user in ipairs(users) do
-      if touched[user] then
-        owners[#owners + 1], owners[#owners + 2] = user, held[user]
-      end
-    end
-    for n, hold in ipairs(placed) do
-      deadlines[2 * n - 1], deadlines[2 * n] = hold.deadline, hold.want.id
-    end
-    redis.call('HSET', ev, unpack(counts))
-    redis.call('HSET', uh, unpack(owners))
-    redis.call('ZADD', holds, unpack(deadlines))
-    count_holds(ev, of[10], now, #placed)
-    for _, hold in ipairs(placed) do
-      redis.call('HSET', hold.want.hold, 'u', hold.want.user, 's', 'held', 'i', hold.items, 'q', hold.q, 't', hold.total,
-        'cur', of[8], 'c', now, 'x', hold.deadline, 'a', 0)
+  end
+  if touched.sweep then
+    counts[#counts + 1], counts[#counts + 2] = 'sw', of[9]
+  end
+  for _, user in ipairs(users) do
+    if touched[user] then
+      owners[#owners + 1], owners[#owners + 2] = user, held[user]
     end
   end
-  for _, one in ipairs(kept) do
-    redis.call('SET', one[1], one[2], 'PX', DAY_MS)
-  end
-  kept, placed, touched = {}, {}, {}
+  redis.call('HSET', ev, unpack(counts))
+  redis.call('HSET', uh, unpack(owners))
+  redis.call('ZADD', holds, unpack(deadlines))
+  count_holds(ev, of[10], now, #deadlines / 2)
+  touched, deadlines = {}, {}
+end
+
+-- The same key may come again in this very call.
+local function keep(key, fingerprint, outcome)
+  decided[key] = fingerprint .. '|' .. outcome
+  redis.call('SET', key, decided[key], 'PX', DAY_MS)
 end
 
 -- The first line, from 0, that asks for more than the public may take.
-local function short_line(lines)
-  for n, line in ipairs(lines) do
-    local kind = seats[line.kind]
-    local public = kind.gate and math.min(kind.free, kind.gate) or kind.free
-    if public < line.q then return n - 1 end
+local function short_line(first, last)
+  for line = first, last, 2 do
+    local kind = ARGV[line]
+    local public = gate[kind] and math.min(free_of[kind], gate[kind]) or free_of[kind]
+    if public < tonumber(ARGV[line + 1]) then return (line - first) / 2 end
   end
   return nil
 end
 
-local function place(n, want)
-  if seen[n] then
-    local fingerprint, outcome = string.match(seen[n], '^([^|]*)|(.*)$')
-    if fingerprint ~= want.fingerprint then return { 'reused' } end
+local function place(n)
+  local key, at = keys[n], begins[n]
+  local id, user, fingerprint = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local first, last = at + 4, at + 2 + 2 * ARGV[at + 3]
+  local before = decided[key] or seen[n]
+  if before then
+    local of_request, outcome = string.match(before, '^([^|]*)|(.*)$')
+    if of_request ~= fingerprint then return { 'reused' } end
     return { 'replayed', outcome }
   end
   if not ready then return { 'rebuilding' } end
   if of[3] == 'draft' then return { 'not_found' } end
 
-  local items, quantity, total = {}, 0, 0
-  for i, line in ipairs(want.lines) do
-    local kind = seats[line.kind]
-    if not kind then return { 'unknown_ticket_type', i - 1 } end
-    items[i] = line.kind .. ':' .. line.q .. ':' .. kind.price
-    quantity = quantity + line.q
-    total = total + line.q * kind.price
-  end
-
-  -- The same key may come again in this very call.
-  local function keep(outcome)
-    local text = want.fingerprint .. '|' .. outcome
-    kept[#kept + 1] = { keys[n], text }
-    for later = n + 1, #wants do
-      if keys[later] == keys[n] then seen[later] = text end
+  local items, quantity, total
+  for line = first, last, 2 do
+    local kind, q = ARGV[line], ARGV[line + 1]
+    local each = price[kind]
+    if not each then return { 'unknown_ticket_type', (line - first) / 2 } end
+    local item = kind .. ':' .. q .. ':' .. each
+    if items then
+      items, quantity, total = items .. ',' .. item, quantity + q, total + q * each
+    else
+      items, quantity, total = item, tonumber(q), q * each
     end
   end
   if of[3] ~= 'published' or now < tonumber(of[4]) or now >= tonumber(of[5]) then
-    keep('sale_closed')
+    keep(key, fingerprint, 'sale_closed')
     return { 'sale_closed' }
   end
 
   -- What is overdue is given back before anybody is refused because of it.
-  local may, user = tonumber(of[6]), want.user
-  local function refused()
-    local short = short_line(want.lines)
-    return short or held[user] + sold[user] + quantity > may, short
-  end
-  local no, short = refused()
-  while no and overdue do
+  local may = tonumber(of[6])
+  local short, over = short_line(first, last), held[user] + sold[user] + quantity > may
+  while (short or over) and overdue do
     write()
     overdue = expire(ev, holds, uh, now, now, RECLAIM) > 0
     read()
-    no, short = refused()
+    short, over = short_line(first, last), held[user] + sold[user] + quantity > may
   end
-  if held[user] + sold[user] + quantity > may then return { 'limit', held[user] + sold[user], may } end
+  if over then return { 'limit', held[user] + sold[user], may } end
   if short then
-    keep('sold_out|' .. short)
+    keep(key, fingerprint, 'sold_out|' .. short)
     return { 'sold_out', short }
   end
 
-  for _, line in ipairs(want.lines) do
-    local kind = seats[line.kind]
-    kind.free, kind.held, touched[line.kind] = kind.free - line.q, kind.held + line.q, true
-    if kind.gate then kind.gate = kind.gate - line.q end
+  for line = first, last, 2 do
+    local kind, q = ARGV[line], ARGV[line + 1]
+    free_of[kind], held_of[kind], touched[kind] = free_of[kind] - q, held_of[kind] + q, true
+    if gate[kind] then gate[kind] = gate[kind] - q end
   end
   held[user], touched[user] = held[user] + quantity, true
-  local deadline, text, sum = now + of[7], table.concat(items, ','), int(total)
-  placed[#placed + 1] = { want = want, items = text, q = quantity, total = sum, deadline = deadline }
-  keep(table.concat({ 'placed', want.id, text, sum, of[8], int(now), int(deadline) }, '|'))
+  deadlines[#deadlines + 1], deadlines[#deadlines + 2] = deadline, id
+  local sum, currency = int(total), of[8]
+  redis.call('HSET', KEYS[3 + 2 * n], 'u', user, 's', 'held', 'i', items, 'q', int(quantity), 't', sum,
+    'cur', currency, 'c', created, 'x', deadline, 'a', '0')
+  keep(key, fingerprint,
+    'placed|' .. id .. '|' .. items .. '|' .. sum .. '|' .. currency .. '|' .. created .. '|' .. deadline)
 
   -- One sweep is planned for the earliest deadline; a plan that is half a minute overdue was lost.
   local due, planned, sweep = math.ceil(deadline / 1000), tonumber(of[9] or 0), 0
   if planned == 0 or planned > due or planned < now / 1000 - 30 then
     of[9], touched.sweep, sweep = due, true, due
   end
-  return { 'placed', text, sum, of[8], now, deadline, sweep }
+  return { 'placed', items, sum, currency, created, deadline, sweep }
 end
 
 local says = {}
-for n, want in ipairs(wants) do
-  says[n] = place(n, want)
+for n = 1, #keys do
+  says[n] = place(n)
 end
 write()
 return says
