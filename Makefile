@@ -6,6 +6,8 @@ up:
 	cargo build --locked --profile up
 	exec target/up/evently up
 
+# Most tests wait for something most of the time.
+test: export RUST_TEST_THREADS ?= $(shell expr $$(nproc) \* 3 / 2)
 test:
 	cargo test --locked --workspace --test install
 	cargo test --locked --workspace --lib --bins --tests
