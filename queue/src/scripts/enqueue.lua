@@ -7,7 +7,8 @@
 -- before: running. One of no row becomes this row's.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local answers = {}
+local now_text = string.format('%.0f', now)
+local answers, waiting = {}, {}
 for i = 2, #ARGV, 4 do
   local id, envelope, run_at, outbox = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local meta = ARGV[1] .. id
@@ -31,14 +32,17 @@ for i = 2, #ARGV, 4 do
   end
   if new then
     local later = run_at ~= '' and tonumber(run_at) > now
-    redis.call('HSET', meta, 'status', later and 'Scheduled' or 'Pending', 'at', later and run_at or now,
+    redis.call('HSET', meta, 'status', later and 'Scheduled' or 'Pending', 'at', later and run_at or now_text,
       'outbox', outbox)
     if later then
       redis.call('ZADD', KEYS[3], run_at, id)
     else
-      redis.call('RPUSH', KEYS[1], id)
+      waiting[#waiting + 1] = id
     end
   end
   answers[#answers + 1] = new and 1 or answer
+end
+if waiting[1] then
+  redis.call('RPUSH', KEYS[1], unpack(waiting))
 end
 return answers

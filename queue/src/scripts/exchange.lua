@@ -9,6 +9,7 @@ local active, suspects, inflight, data, due, dead = KEYS[1], KEYS[2], KEYS[3], K
 local prefix, wanted = ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
 
 -- What ran and waited in these ten seconds, by powers of the fourth root of two: see tally.rs.
 local tally = {}
@@ -32,26 +33,29 @@ local function note_failure(meta, error)
   redis.call('HSET', meta, 'errors', cjson.encode(errors))
 end
 
+local finished = {}
 for i = 6, #ARGV, 5 do
-  local id, start, outcome = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local meta = prefix .. id
+  finished[#finished + 1] = ARGV[i]
+end
+local held = finished[1] and redis.call('SMISMEMBER', inflight, unpack(finished))
+-- What the many that are done leave behind is removed all at once.
+local settled, over, metas, released = {}, {}, {}, {}
+for n, id in ipairs(finished) do
+  local i, meta = 1 + 5 * n, prefix .. id
+  local start, outcome = ARGV[i + 1], ARGV[i + 2]
   -- Somebody else's by now, or this worker's again under a later start: then this outcome is out of date.
-  local ours = redis.call('SISMEMBER', inflight, id) == 1
-  if ours and start ~= '' then
-    ours = redis.call('HGET', meta, 'starts') == start
-  end
-  if ours then
-    redis.call('SREM', inflight, id)
+  local m = held[n] == 1 and not settled[id] and redis.call('HMGET', meta, 'starts', 'started')
+  if m and (start == '' or m[1] == start) then
+    settled[id], settled[#settled + 1] = true, id
     if outcome ~= 'release' then
-      count('r', now - (tonumber(redis.call('HGET', meta, 'started')) or now))
+      count('r', now - (tonumber(m[2]) or now))
       count(outcome)
     end
     if outcome == 'retry' or outcome == 'dead' then
       note_failure(meta, ARGV[i + 4])
     end
     if outcome == 'done' then
-      redis.call('HDEL', data, id)
-      redis.call('DEL', meta)
+      over[#over + 1], metas[#metas + 1] = id, meta
     elseif outcome == 'retry' then
       local at = now + ARGV[i + 3]
       redis.call('HSET', meta, 'status', 'Scheduled', 'at', at, 'error', ARGV[i + 4], 'crashes', 0)
@@ -63,25 +67,42 @@ for i = 6, #ARGV, 5 do
     else
       redis.call('HSET', meta, 'status', 'Pending')
       redis.call('HINCRBY', meta, 'excused', 1)
-      redis.call('LPUSH', active, id)
+      released[#released + 1] = id
     end
   end
 end
+if settled[1] then
+  redis.call('SREM', inflight, unpack(settled))
+end
+if over[1] then
+  redis.call('HDEL', data, unpack(over))
+  redis.call('DEL', unpack(metas))
+end
+if released[1] then
+  redis.call('LPUSH', active, unpack(released))
+end
 
+-- Hands out those of these ids that are there to be run. Answers how many.
 local fetched = {}
-local function take(id)
-  local envelope = redis.call('HGET', data, id)
-  local meta = redis.call('HMGET', prefix .. id, 'status', 'starts', 'excused', 'at', 'crashes')
-  -- A discarded job leaves its id behind, and an id may be listed twice: both are passed over here.
-  if envelope and meta[1] == 'Pending' then
-    local start = (tonumber(meta[2]) or 0) + 1
-    redis.call('HSET', prefix .. id, 'status', 'Running', 'starts', start, 'started', now)
-    redis.call('SADD', inflight, id)
-    count('w', now - (tonumber(meta[4]) or now))
-    fetched[#fetched + 1] = { id, envelope, start, start - (tonumber(meta[3]) or 0), tonumber(meta[4]) or now,
-      tonumber(meta[5]) or 0 }
-    return true
+local function take(ids)
+  if not ids[1] then return 0 end
+  local envelopes, taken = redis.call('HMGET', data, unpack(ids)), {}
+  for n, id in ipairs(ids) do
+    local meta = prefix .. id
+    local m = redis.call('HMGET', meta, 'status', 'starts', 'excused', 'at', 'crashes')
+    -- A discarded job leaves its id behind, and an id may be listed twice: both are passed over here.
+    if envelopes[n] and m[1] == 'Pending' then
+      local start, at = (tonumber(m[2]) or 0) + 1, tonumber(m[4]) or now
+      redis.call('HSET', meta, 'status', 'Running', 'starts', start, 'started', now_text)
+      taken[#taken + 1] = id
+      count('w', now - at)
+      fetched[#fetched + 1] = { id, envelopes[n], start, start - (tonumber(m[3]) or 0), at, tonumber(m[5]) or 0 }
+    end
   end
+  if taken[1] then
+    redis.call('SADD', inflight, unpack(taken))
+  end
+  return #taken
 end
 
 local registered = redis.call('ZSCORE', KEYS[7], ARGV[1]) and 1 or 0
@@ -105,14 +126,12 @@ if wanted > 0 and registered == 1 and redis.call('EXISTS', KEYS[8]) == 0 then
   elseif redis.call('LLEN', suspects) > 0 then
     if redis.call('SCARD', inflight) == 0 then
       local id = redis.call('LPOP', suspects)
-      if take(id) then
+      if take({ id }) > 0 then
         redis.call('HSET', KEYS[9], 'alone', id)
       end
     end
   else
-    for _, id in ipairs(redis.call('LPOP', active, wanted) or {}) do
-      take(id)
-    end
+    take(redis.call('LPOP', active, wanted) or {})
   end
 end
 
