@@ -5,7 +5,7 @@ use std::{
     thread,
 };
 
-use tokio_postgres::{NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 use uuid::Uuid;
 
 use super::postgres::TestPostgres;
@@ -28,6 +28,8 @@ static JANITOR: LazyLock<Mutex<mpsc::Sender<String>>> = LazyLock::new(|| {
 /// A migrated database that nobody else uses.
 pub struct TestDatabase {
     name: String,
+    /// A connection that waits for its next statement: a test that waits for something asks many times.
+    idle: Mutex<Option<Client>>,
 }
 
 impl TestDatabase {
@@ -36,7 +38,7 @@ impl TestDatabase {
         let name = format!("test_{}", Uuid::now_v7().simple());
         run(&server.url("postgres"), &format!("CREATE DATABASE {name} TEMPLATE evently STRATEGY FILE_COPY"))
             .await;
-        Self { name }
+        Self { name, idle: Mutex::default() }
     }
 
     /// Its `DATABASE_URL`.
@@ -44,9 +46,9 @@ impl TestDatabase {
         SERVER.url(&self.name)
     }
 
-    /// Runs statements, on a connection of their own.
+    /// Runs statements, on a connection that nobody else uses meanwhile.
     pub async fn execute(&self, sql: &str) {
-        run(&self.url(), sql).await;
+        self.rows(sql).await;
     }
 
     /// Ends every connection and takes no new one, as if the server were gone for this application alone.
@@ -65,7 +67,23 @@ impl TestDatabase {
 
     /// The rows of a query, every value as text.
     pub async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
-        run(&self.url(), sql).await
+        let idle = self.idle.lock().unwrap().take();
+        if let Some(client) = idle.filter(|client| !client.is_closed()) {
+            match client.simple_query(sql).await {
+                Ok(messages) => {
+                    *self.idle.lock().unwrap() = Some(client);
+                    return rows(messages);
+                }
+                // The server has ended it, and with it whatever the statement had begun.
+                Err(error) if error.is_closed() || error.code() == Some(&SqlState::ADMIN_SHUTDOWN) => {}
+                Err(error) => panic!("{sql}: {error:?}"),
+            }
+        }
+        let (client, connection) = tokio_postgres::connect(&self.url(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        *self.idle.lock().unwrap() = Some(client);
+        rows(messages)
     }
 
     /// The first value of the first row, as text; `None` when it is null or there is no row.
@@ -87,6 +105,10 @@ pub async fn run(url: &str, sql: &str) -> Vec<Vec<Option<String>>> {
     let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     drop(client);
     connection.await.unwrap().unwrap();
+    rows(messages)
+}
+
+fn rows(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<Option<String>>> {
     let rows = messages.into_iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
         _ => None,
