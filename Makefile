@@ -3,18 +3,18 @@
 .PHONY: up test chaos bench check
 
 up:
-	cargo build --locked --profile up
-	exec target/up/evently up
+	cargo build --locked --profile quick
+	exec target/quick/evently up
 
 # Most tests wait for something most of the time.
 test: export RUST_TEST_THREADS ?= $(shell expr $$(nproc) \* 3 / 2)
 test:
-	cargo test --locked --workspace --test install
-	cargo test --locked --workspace --lib --bins --tests
+	cargo test --locked --profile quick --workspace --test install
+	cargo test --locked --profile quick --workspace --lib --bins --tests
 
 # make chaos SECONDS=60 SEED=7: what the seed plans, at length. Without a seed it draws one and prints it.
 chaos:
-	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) cargo test --locked --workspace --test main chaos::at_length -- --ignored --exact --nocapture
+	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) cargo test --locked --profile quick --workspace --test main chaos::at_length -- --ignored --exact --nocapture
 
 # `make bench PROFILE=dist` measures what containers run; it takes longer to build.
 PROFILE = release
@@ -26,5 +26,5 @@ check:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
-	cargo test --locked --workspace --test dependencies
+	cargo test --locked --profile quick --workspace --test dependencies
 	if command -v cargo-deny >/dev/null; then cargo deny check bans; fi
