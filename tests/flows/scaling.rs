@@ -141,7 +141,13 @@ async fn two_processes_share_a_pool_and_one_goes_on_when_the_other_is_killed() {
     }
     let mut redis = app.redis.connect().await;
     queue.resume(Pool::Email).await.unwrap();
-    eventually("each has two", async || queue.stats(Pool::Email).await.unwrap().in_flight == 4).await;
+    // Taken from the queue, and leased: a lease that Postgres grants after the death would last its whole minute.
+    let leased = "SELECT count(*) FROM mails WHERE lease_until > now()";
+    eventually("each has two", async || {
+        queue.stats(Pool::Email).await.unwrap().in_flight == 4
+            && app.database.value(leased).await.unwrap() == "4"
+    })
+    .await;
     let workers: Vec<String> = redis.zrange("evently:email:workers", 0, -1).await.unwrap();
     let killed = workers.iter().find(|worker| worker.starts_with(&prefix)).unwrap();
     assert!(redis.scard::<_, usize>(format!("evently:email:inflight:{killed}")).await.unwrap() > 0);
