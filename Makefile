@@ -6,11 +6,13 @@ up:
 	cargo build --locked --profile quick
 	exec target/quick/evently up
 
-# Most tests wait for something most of the time.
-test: export RUST_TEST_THREADS ?= $(shell expr $$(nproc) \* 3 / 2)
+# Everything is built at once, then what tests need is installed, then they run: most wait for something most of the time.
+TESTS = --locked --profile quick --workspace
+test: export RUST_TEST_THREADS ?= $(shell expr $$(nproc) \* 2)
 test:
-	cargo test --locked --profile quick --workspace --test install
-	cargo test --locked --profile quick --workspace --lib --bins --tests
+	cargo test $(TESTS) --lib --bins --tests --no-run
+	cargo test $(TESTS) --test install
+	cargo test $(TESTS) --lib --bins --tests
 
 # make chaos SECONDS=60 SEED=7: what the seed plans, at length. Without a seed it draws one and prints it.
 chaos:

@@ -61,6 +61,8 @@ impl TestAppBuilder {
         let data_dir = children::root().join(format!("data-{}", Uuid::now_v7().simple()));
         let mut env = BTreeMap::from([
             ("DATABASE_URL".to_owned(), database.url()),
+            // Every connection is a process, and most tests end before they need a fourth.
+            ("EVENTLY_DB_CONNECTIONS".to_owned(), "4".to_owned()),
             ("REDIS_URL".to_owned(), redis.url()),
             ("EVENTLY_HTTP_ADDR".to_owned(), "127.0.0.1:0".to_owned()),
             ("EVENTLY_DATA_DIR".to_owned(), data_dir.to_string_lossy().into_owned()),
