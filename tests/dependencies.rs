@@ -14,7 +14,7 @@ const RESERVED: [(&str, &[&str]); 12] = [
     ("hyper", &["api"]),
     ("apalis-redis", &["queue"]),
     ("apalis", &["queue", "workers"]),
-    ("hyper-rustls", &["workers"]),
+    ("stripe", &["workers"]),
     ("lettre", &["workers"]),
     ("diesel", &["domain"]),
     ("diesel-async", &["domain"]),
@@ -33,10 +33,13 @@ fn members() -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// Each dependency of a member, with the directories of the code that may use it.
+/// Each dependency of a member by the name that code uses, and whether it is for tests.
 fn dependencies(member: &Value) -> impl Iterator<Item = (&str, bool)> {
     let named = member["dependencies"].as_array().unwrap();
-    named.iter().map(|dependency| (dependency["name"].as_str().unwrap(), dependency["kind"] == "dev"))
+    named.iter().map(|dependency| {
+        let name = dependency["rename"].as_str().or(dependency["name"].as_str());
+        (name.unwrap(), dependency["kind"] == "dev")
+    })
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl Gateways {
         let config = PaymentsConfig::from_env(env)?;
         Ok(Self {
             sandbox: (config.provider == Provider::Sandbox).then(|| Sandbox::new(db)),
-            stripe: config.stripe.as_ref().map(|stripe| Stripe::new(db, stripe)),
+            stripe: config.stripe.as_ref().map(|stripe| Stripe::new(db, stripe)).transpose()?,
             action_patience: config.action_patience,
         })
     }

@@ -8,6 +8,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     clock,
+    config::ConfigError,
     db::Db,
     payments::{
         Charge, StripeConfig, progress,
@@ -15,6 +16,7 @@ use domain::{
     },
 };
 use futures::future::BoxFuture;
+use miniserde::json::{Number, Value};
 
 use super::{
     Authorisation, Found, Gateway, Outcome, RefundOrder, Statement,
@@ -33,19 +35,19 @@ pub struct Stripe {
 
 impl Stripe {
     /// Opens no connection.
-    pub fn new(db: &Db, config: &StripeConfig) -> Self {
-        Self { wire: Wire::new(config), db: db.clone() }
+    pub fn new(db: &Db, config: &StripeConfig) -> Result<Self, ConfigError> {
+        Ok(Self { wire: Wire::new(config)?, db: db.clone() })
     }
 
     async fn intent(&self, reference: &str) -> Result<Intent, WireError> {
-        self.wire.get(&format!("payment_intents/{reference}"), &[]).await
+        self.wire.get(&format!("/payment_intents/{reference}"), &[]).await
     }
 
     /// Moves an intent on. A second time changes nothing.
     async fn transition(&self, charge: &Charge, reference: &str, verb: &str) -> Result<Intent, WireError> {
         let minute = clock::now().timestamp() / 60;
         let key = format!("{}:{verb}:{minute}", charge.provider_key);
-        self.wire.post(&format!("payment_intents/{reference}/{verb}"), &key, &[]).await
+        self.wire.post(&format!("/payment_intents/{reference}/{verb}"), &key, &[]).await
     }
 
     /// The intent of an attempt, made if there is none yet: nothing is charged by that. Its id is kept before this
@@ -65,7 +67,7 @@ impl Stripe {
             ("metadata[booking_id]", &booking_id),
             ("metadata[payment_key]", &charge.provider_key),
         ];
-        let intent: Intent = self.wire.post("payment_intents", &charge.provider_key, fields).await?;
+        let intent: Intent = self.wire.post("/payment_intents", &charge.provider_key, fields).await?;
         progress::note_reference(&self.db, &charge.provider_key, &intent.id)
             .await
             .map_err(|fault| WireError::Unknown(fault.to_string()))
@@ -174,8 +176,9 @@ impl Stripe {
     /// The refund of this key, if there is one: keys are forgotten by Stripe after a day, what it did is not.
     async fn refund_of(&self, order: &RefundOrder) -> Result<Option<Refund>, WireError> {
         let query: Fields<'_> = &[("payment_intent", &order.reference), ("limit", MOST_REFUNDS)];
-        let page: Page<Refund> = self.wire.get("refunds", query).await?;
-        let ours = |refund: &Refund| refund.metadata.get("refund_key") == Some(&order.refund_key);
+        let page: Page<Refund> = self.wire.get("/refunds", query).await?;
+        let key = |refund: &Refund| refund.metadata.as_ref()?.get("refund_key").cloned();
+        let ours = |refund: &Refund| key(refund).as_ref() == Some(&order.refund_key);
         Ok(page.data.into_iter().find(ours))
     }
 
@@ -193,7 +196,7 @@ impl Stripe {
             ("metadata[refund_key]", &order.refund_key),
         ];
         let key = format!("{booking_id}:refund:{}", order.refund_key);
-        let error = match self.wire.post::<Refund>("refunds", &key, fields).await {
+        let error = match self.wire.post::<Refund>("/refunds", &key, fields).await {
             Ok(refund) => return settled(refund),
             Err(error) => error,
         };
@@ -207,10 +210,10 @@ impl Stripe {
     async fn page(&self, since: DateTime<Utc>, after: Option<String>) -> Result<Statement, WireError> {
         let mut query = vec![("limit", "100"), ("expand[]", "data.latest_charge")];
         query.extend(after.as_deref().map(|after| ("starting_after", after)));
-        let page: Page<Intent> = self.wire.get("payment_intents", &query).await?;
+        let page: Page<Intent> = self.wire.get("/payment_intents", &query).await?;
         // Newest first: behind one that is too old there is nothing more of interest.
         let old = |intent: &Intent| intent.created < since.timestamp();
-        let more = page.has_more && !page.data.iter().any(old);
+        let more = page.has_more == Some(true) && !page.data.iter().any(old);
         let next = page.data.last().filter(|_| more).map(|intent| intent.id.clone());
         Ok(Statement { lines: page.data.into_iter().filter(|i| !old(i)).filter_map(line).collect(), next })
     }
@@ -251,13 +254,23 @@ fn line(intent: Intent) -> Option<StatementLine> {
         _ => Standing::Open,
     };
     Some(StatementLine {
-        provider_key: intent.metadata.get("payment_key")?.clone(),
+        provider_key: intent.metadata.as_ref()?.get("payment_key")?.clone(),
         reference: intent.id,
         standing,
         amount: intent.amount,
-        refunded: intent.latest_charge["amount_refunded"].as_i64().unwrap_or(0),
+        refunded: intent.latest_charge.as_ref().map_or(0, given_back),
         created_at: DateTime::from_timestamp(intent.created, 0)?,
     })
+}
+
+/// How much of a charge was given back; 0 where the books do not tell.
+fn given_back(charge: &Value) -> i64 {
+    let Value::Object(charge) = charge else { return 0 };
+    match charge.get("amount_refunded") {
+        Some(Value::Number(Number::I64(amount))) => *amount,
+        Some(Value::Number(Number::U64(amount))) => i64::try_from(*amount).unwrap_or(i64::MAX),
+        _ => 0,
+    }
 }
 
 impl Gateway for Stripe {
