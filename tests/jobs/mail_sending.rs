@@ -292,3 +292,33 @@ async fn every_kind_of_mail_reads_what_the_database_holds() {
     }
     assert_eq!(post.sink.received().len(), 6);
 }
+
+/// The connections' plans are made while the table is as good as empty, and have to do in a rush.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_costs_the_same_when_thousands_wait() {
+    const SENT: i64 = 40;
+    let post = Post::start().await;
+    for _ in 0..8 {
+        post.run(&post.owe_tickets().await).await.unwrap();
+    }
+    post.database
+        .execute(
+            "INSERT INTO mails (id, cause, kind, recipient, data) \
+             SELECT gen_random_uuid(), n::text, 'crowd', 'ada@evently.test', '{}' FROM generate_series(1, 2000) n",
+        )
+        .await;
+    let number = async |sql| post.database.value(sql).await.unwrap().parse::<i64>().unwrap();
+    let mut sent = 0;
+    // A connection says once a second what it has read.
+    while sent < SENT
+        || number("SELECT idx_scan FROM pg_stat_user_tables WHERE relname = 'mails'").await < 2 * SENT
+    {
+        post.run(&post.owe_tickets().await).await.unwrap();
+        sent += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let read = "SELECT t.seq_tup_read + sum(i.idx_tup_read) FROM pg_stat_user_tables t \
+                JOIN pg_stat_user_indexes i USING (relid) WHERE t.relname = 'mails' GROUP BY t.seq_tup_read";
+    let (read, sent) = (number(read).await, sent + 8);
+    assert!(read < 20 * sent, "{sent} mails were sent, and {read} rows read for them");
+}

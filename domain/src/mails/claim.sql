@@ -1,6 +1,9 @@
 -- Takes the send lease on those of these mails that are pending and not leased, and fixes at the first attempt
 -- what they say. One statement: whoever gets the lease gets the content that every later attempt gets.
 --
+-- By key alone: the index of pending mails is a short one on paper, and as long as the backlog in a rush. Therefore the
+-- status is asked for in a way that it is no good for.
+--
 -- $1 uuid[]  mails
 -- $2 text[]  the traceparent of each of them, '' where there is none
 -- $3 text    From
@@ -11,7 +14,7 @@ WITH asked AS (
 ), free AS MATERIALIZED (
     SELECT mails.id, asked.traceparent
     FROM mails JOIN asked ON asked.id = mails.id
-    WHERE mails.status = 'pending' AND (mails.lease_until IS NULL OR mails.lease_until <= now())
+    WHERE mails.status || '' = 'pending' AND (mails.lease_until IS NULL OR mails.lease_until <= now())
     ORDER BY mails.id
     FOR UPDATE OF mails SKIP LOCKED
 )

@@ -238,9 +238,10 @@ async fn why_not(conn: &mut Conn, ids: &[Uuid]) -> Result<HashMap<Uuid, Claimed>
 
 /// These mails are sent: nobody sends them again, and the codes and tokens they carried are forgotten. Safe to repeat.
 pub async fn mark_sent(conn: &mut Conn, ids: &[Uuid]) -> Result<(), Fault> {
+    // By key alone, as in `claim.sql`.
     let statement = sql_query(
         "UPDATE mails SET status = 'sent', sent_at = now(), lease_until = NULL, error = NULL, \
-         data = data - 'code' - 'token' - 'snapshot' WHERE id = ANY($1) AND status = 'pending'",
+         data = data - 'code' - 'token' - 'snapshot' WHERE id = ANY($1) AND status || '' = 'pending'",
     )
     .bind::<Array<SqlUuid>, _>(ids);
     prepared(statement).execute(conn).await?;

@@ -35,10 +35,11 @@ pub async fn load(db: &Db, payment_id: Uuid) -> Result<Option<Attempt>, Fault> {
 
 /// Marks authorised payments as captured.
 pub async fn mark_captured(db: &Db, payment_ids: &[Uuid]) -> Result<(), Fault> {
+    // By key alone, as in `settle_payments.sql`.
     prepared(
         sql_query(
             "UPDATE payments SET status = 'captured', updated_at = now()
-             WHERE id = ANY($1) AND status = 'authorised'",
+             WHERE id = ANY($1) AND status || '' = 'authorised'",
         )
         .bind::<Array<SqlUuid>, _>(payment_ids),
     )

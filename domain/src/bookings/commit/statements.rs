@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName, sql_query,
-    sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -52,6 +52,8 @@ pub(super) struct ContextRow {
 struct PaymentRow {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
+    #[diesel(sql_type = Bool)]
+    payable: bool,
 }
 
 #[derive(QueryableByName)]
@@ -86,14 +88,14 @@ pub(super) async fn lock_payments(mut conn: &Conn, orders: &[&Order]) -> Result<
     }
     let rows: Vec<PaymentRow> = prepared(
         sql_query(
-            "SELECT id FROM payments WHERE id = ANY($1) AND status = 'unknown' AND failure IS NULL
+            "SELECT id, status = 'unknown' AND failure IS NULL AS payable FROM payments WHERE id = ANY($1)
              ORDER BY id FOR NO KEY UPDATE",
         )
         .bind::<Array<SqlUuid>, _>(ids),
     )
     .load(&mut conn)
     .await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    Ok(rows.into_iter().filter(|row| row.payable).map(|row| row.id).collect())
 }
 
 pub(super) async fn load_context(
