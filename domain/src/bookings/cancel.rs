@@ -207,10 +207,11 @@ async fn cancel_rows(conn: &mut Conn, rows: Vec<(Row, i64)>, doing: &Doing) -> R
     // Seats first, as everywhere; a booking that somebody else cancels meanwhile is then not found confirmed.
     let types = lines.values().flatten().map(|item| item.ticket_type_id).collect();
     Stock::lock(conn, types).await?;
+    // By key alone: see `PLAN_ONCE`.
     let changed: Vec<IdRow> = prepared(
         sql_query(
             "UPDATE bookings SET status = 'cancelled', cancelled_at = now(), updated_at = now(), cancel_reason = $2
-             WHERE id = ANY($1) AND status = 'confirmed' RETURNING id",
+             WHERE id = ANY($1) AND status || '' = 'confirmed' RETURNING id",
         )
         .bind::<Array<SqlUuid>, _>(lines.keys().copied().collect::<Vec<_>>())
         .bind::<Text, _>(doing.reason),

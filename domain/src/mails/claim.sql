@@ -1,8 +1,6 @@
 -- Takes the send lease on those of these mails that are pending and not leased, and fixes at the first attempt
 -- what they say. One statement: whoever gets the lease gets the content that every later attempt gets.
---
--- By key alone: the index of pending mails is a short one on paper, and as long as the backlog in a rush. Therefore the
--- status is asked for in a way that it is no good for.
+-- By key alone: see `PLAN_ONCE`.
 --
 -- $1 uuid[]  mails
 -- $2 text[]  the traceparent of each of them, '' where there is none

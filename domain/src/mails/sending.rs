@@ -238,7 +238,7 @@ async fn why_not(conn: &mut Conn, ids: &[Uuid]) -> Result<HashMap<Uuid, Claimed>
 
 /// These mails are sent: nobody sends them again, and the codes and tokens they carried are forgotten. Safe to repeat.
 pub async fn mark_sent(conn: &mut Conn, ids: &[Uuid]) -> Result<(), Fault> {
-    // By key alone, as in `claim.sql`.
+    // By key alone: see `PLAN_ONCE`.
     let statement = sql_query(
         "UPDATE mails SET status = 'sent', sent_at = now(), lease_until = NULL, error = NULL, \
          data = data - 'code' - 'token' - 'snapshot' WHERE id = ANY($1) AND status || '' = 'pending'",
@@ -252,7 +252,7 @@ pub async fn mark_sent(conn: &mut Conn, ids: &[Uuid]) -> Result<(), Fault> {
 pub async fn mark_failed(conn: &mut Conn, id: Uuid, error: &str) -> Result<(), Fault> {
     sql_query(
         "UPDATE mails SET status = 'failed', lease_until = NULL, error = $2, data = data - 'code' - 'token' - 'snapshot' \
-         WHERE id = $1 AND status = 'pending'",
+         WHERE id = $1 AND status || '' = 'pending'",
     )
     .bind::<SqlUuid, _>(id)
     .bind::<Text, _>(error)

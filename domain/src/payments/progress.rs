@@ -35,7 +35,7 @@ pub async fn load(db: &Db, payment_id: Uuid) -> Result<Option<Attempt>, Fault> {
 
 /// Marks authorised payments as captured.
 pub async fn mark_captured(db: &Db, payment_ids: &[Uuid]) -> Result<(), Fault> {
-    // By key alone, as in `settle_payments.sql`.
+    // By key alone: see `PLAN_ONCE`.
     prepared(
         sql_query(
             "UPDATE payments SET status = 'captured', updated_at = now()

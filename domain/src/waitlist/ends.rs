@@ -212,7 +212,7 @@ pub async fn lapse(db: &Db, holds: &[Uuid]) -> Result<Ended, Fault> {
             let found: Vec<Found> = prepared(
                 sql_query(
                     "SELECT id, ticket_type_id FROM waitlist_offers
-                     WHERE hold_id = ANY($1) AND status = 'claimed' ORDER BY id",
+                     WHERE hold_id = ANY($1) AND status || '' = 'claimed' ORDER BY id",
                 )
                 .bind::<Array<SqlUuid>, _>(holds),
             )
@@ -233,10 +233,11 @@ struct LeftRow {
 
 /// Ends those of these entries that are live, waiting or offered; their ticket types are locked.
 async fn end_entries(conn: &mut Conn, ids: &[Uuid], way: Way, deltas: &mut Deltas) -> Result<(), Fault> {
+    // By key alone, as everything here: see `PLAN_ONCE`.
     let open: Vec<Found> = prepared(
         sql_query(
             "SELECT id, ticket_type_id FROM waitlist_offers
-             WHERE entry_id = ANY($1) AND status = 'open' ORDER BY id FOR NO KEY UPDATE",
+             WHERE entry_id = ANY($1) AND status || '' = 'open' ORDER BY id FOR NO KEY UPDATE",
         )
         .bind::<Array<SqlUuid>, _>(ids),
     )
@@ -246,7 +247,7 @@ async fn end_entries(conn: &mut Conn, ids: &[Uuid], way: Way, deltas: &mut Delta
     let left: Vec<LeftRow> = prepared(
         sql_query(
             "UPDATE waitlist_entries SET status = $2, changed_at = now()
-             WHERE id = ANY($1) AND status = 'waiting' RETURNING ticket_type_id, quantity",
+             WHERE id = ANY($1) AND status || '' = 'waiting' RETURNING ticket_type_id, quantity",
         )
         .bind::<Array<SqlUuid>, _>(ids)
         .bind::<Text, _>(way.entry.unwrap_or("left")),

@@ -230,9 +230,10 @@ struct HoldRow {
 /// Which of these holds were made out of an offer that stands, locked until the transaction ends. The caller has the
 /// ticket types locked.
 pub(crate) async fn lock_claimed(mut conn: &Conn, holds: &[Uuid]) -> Result<HashSet<Uuid>, Fault> {
+    // By key alone, as in `mark_sold`: see `PLAN_ONCE`.
     let rows: Vec<HoldRow> = prepared(
         sql_query(
-            "SELECT hold_id FROM waitlist_offers WHERE hold_id = ANY($1) AND status = 'claimed'
+            "SELECT hold_id FROM waitlist_offers WHERE hold_id = ANY($1) AND status || '' = 'claimed'
              ORDER BY id FOR NO KEY UPDATE",
         )
         .bind::<Array<SqlUuid>, _>(holds),
@@ -248,7 +249,7 @@ pub(crate) async fn mark_sold(mut conn: &Conn, holds: &[Uuid]) -> Result<(), Fau
         prepared(
             sql_query(
                 "UPDATE waitlist_offers SET status = 'sold', ended_at = now()
-                 WHERE hold_id = ANY($1) AND status = 'claimed'",
+                 WHERE hold_id = ANY($1) AND status || '' = 'claimed'",
             )
             .bind::<Array<SqlUuid>, _>(holds),
         )

@@ -1,8 +1,6 @@
 -- Authorised with its booking, refused by the provider, or to be voided (`unknown` with a failure). A payment
 -- that was given up before this transaction locked it stays given up.
---
--- By key alone: the index of open payments is a short one on paper, and long with what was open just now. Therefore
--- the status is asked for in a way that it is no good for.
+-- By key alone: see `PLAN_ONCE`.
 UPDATE payments p
 SET status = s.status, reference = coalesce(s.reference, p.reference), failure = s.failure, updated_at = now()
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS s (id, status, reference, failure)

@@ -5,8 +5,9 @@ WITH asked AS (
     FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[])
          WITH ORDINALITY AS a (id, event_id, ticket_type_id, user_id, quantity, n)
     JOIN events e ON e.id = a.event_id AND e.status = 'published' AND now() < e.sales_end_at
-    WHERE NOT EXISTS (SELECT FROM waitlist_entries w WHERE w.ticket_type_id = a.ticket_type_id
-                      AND w.user_id = a.user_id AND w.status IN ('waiting', 'offered'))
+    -- Looked up for each, which no plan turns into reading everybody who waits.
+    WHERE (SELECT w.id FROM waitlist_entries w WHERE w.ticket_type_id = a.ticket_type_id
+           AND w.user_id = a.user_id AND w.status IN ('waiting', 'offered')) IS NULL
     ORDER BY a.ticket_type_id, a.user_id, a.n
 ), ordered AS (
     SELECT a.*, row_number() OVER (PARTITION BY a.ticket_type_id ORDER BY a.n) AS nth FROM asked a
