@@ -1,5 +1,7 @@
 //! Jobs of the waitlist, each run twice, and what its mails are owed for.
 
+use std::time::Duration;
+
 use domain::{
     jobs::{CancelEventBookings, PromoteWaitlist},
     waitlist::{self, JoinRequest, Joins},
@@ -154,4 +156,45 @@ async fn a_cancelled_event_ends_its_waitlist_with_a_mail_to_each() {
     let token = shop.value("SELECT data ->> 'token' FROM mails WHERE kind = 'waitlist_offer'").await;
     let late = waitlist::claim(&shop.ctx.db, &shop.ctx.inventory, &token, None).await;
     assert!(matches!(late, Err(waitlist::ClaimError::Over)), "{late:?}");
+}
+
+/// Everybody wants one, and Postgres has counted them: still none of them is looked at for who may want six.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_reads_no_more_of_the_line_than_it_offers() {
+    const WAITING: u32 = 3000;
+    let shop = Shop::open(&[6], 1).await;
+    let job = shop.begin(0, &[(0, 6)], "tok_ok").await;
+    shop.run(&job).await.unwrap();
+    let (event, ticket_type) = (shop.sale.event_id, shop.sale.ticket_types[0]);
+    shop.sale
+        .database
+        .execute(&format!(
+            "INSERT INTO users (id, email, name, password_hash) \
+             SELECT gen_random_uuid(), n || '@evently.test', 'waits', '' FROM generate_series(1, {WAITING}) n; \
+             INSERT INTO waitlist_entries (id, event_id, ticket_type_id, user_id, quantity, place) \
+             SELECT gen_random_uuid(), '{event}', '{ticket_type}', id, 1, row_number() OVER () \
+             FROM users WHERE name = 'waits'; \
+             UPDATE ticket_types SET waiting_entries = {WAITING}, waiting_tickets = {WAITING}, \
+                 last_place = {WAITING}; \
+             ANALYZE waitlist_entries"
+        ))
+        .await;
+    let done =
+        domain::bookings::cancel(&mut shop.ctx.db.conn().await.unwrap(), job.hold_id, shop.sale.users[0])
+            .await
+            .unwrap();
+    done.changes.tell(&shop.ctx.inventory).await;
+    shop.promote_twice().await;
+    assert_eq!(shop.value("SELECT count(*) FROM waitlist_offers").await, "6");
+    // A connection says once a second, between two transactions, what it has done.
+    let told = "SELECT n_tup_upd >= 6 FROM pg_stat_user_tables WHERE relname = 'waitlist_entries'";
+    while shop.value(told).await != "t" {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        shop.promote_twice().await;
+    }
+    let read = "SELECT t.seq_tup_read + sum(i.idx_tup_read) FROM pg_stat_user_tables t \
+                JOIN pg_stat_user_indexes i USING (relid) WHERE t.relname = 'waitlist_entries' \
+                GROUP BY t.seq_tup_read";
+    let read: u32 = shop.value(read).await.parse().unwrap();
+    assert!(read < WAITING / 10, "{read} rows were read for six offers");
 }

@@ -10,9 +10,8 @@ CROSS JOIN LATERAL (
     FROM waitlist_entries w
     WHERE w.ticket_type_id = $2 AND w.status = 'waiting'
       AND w.quantity >= q.quantity AND w.quantity <= q.quantity
-      AND NOT EXISTS (SELECT FROM event_buyers b JOIN events e ON e.id = b.event_id
-                      WHERE b.event_id = $1 AND b.user_id = w.user_id
-                        AND b.sold + w.quantity > e.max_tickets_per_user)
+      AND coalesce((SELECT b.sold FROM event_buyers b WHERE b.event_id = $1 AND b.user_id = w.user_id), 0)
+          + w.quantity <= (SELECT e.max_tickets_per_user FROM events e WHERE e.id = $1)
     ORDER BY w.quantity, w.place
     LIMIT $3 / q.quantity
 ) h
