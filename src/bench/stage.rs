@@ -248,7 +248,8 @@ impl Stage {
             let left = self
                 .tools
                 .psql(
-                    "UPDATE mails SET status = 'sent', sent_at = now() WHERE status = 'pending' AND lease_until IS NULL; \
+                    "UPDATE mails SET status = 'sent', sent_at = now() WHERE id IN ( \
+                         SELECT id FROM mails WHERE status = 'pending' AND lease_until IS NULL FOR UPDATE SKIP LOCKED); \
                      SELECT count(*) FROM outbox WHERE dead_at IS NULL AND run_at <= now()",
                 )
                 .await?;
