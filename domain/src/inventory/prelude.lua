@@ -39,14 +39,31 @@ local function is_ready(ev)
   return f[1] == 'ready' and f[2] == SERVER
 end
 
--- The seats of a hold made out of an offer stay reserved: Postgres, which has them, gives them back.
-local function give_back(ev, uh, user, items, quantity, offered)
+-- Adds the seats of a hold to what goes back: field of the inventory -> seats. Those of a hold made out of an offer
+-- stay reserved: Postgres, which has them, gives them back.
+local function collect_seats(seats, items, offered)
   for tt, q in string.gmatch(items, '([^:,]+):(%d+):') do
-    redis.call('HINCRBY', ev, (offered and 'o:' or 'h:') .. tt, -q)
+    local field = (offered and 'o:' or 'h:') .. tt
+    seats[field] = (seats[field] or 0) + q
   end
-  if redis.call('HINCRBY', uh, user, -quantity) <= 0 then
-    redis.call('HDEL', uh, user)
+end
+
+-- Gives back what holds had: field of the inventory -> seats, user -> tickets.
+local function give_all_back(ev, uh, seats, tickets)
+  for field, q in pairs(seats) do
+    redis.call('HINCRBY', ev, field, int(-q))
   end
+  for user, q in pairs(tickets) do
+    if redis.call('HINCRBY', uh, user, int(-q)) <= 0 then
+      redis.call('HDEL', uh, user)
+    end
+  end
+end
+
+local function give_back(ev, uh, user, items, quantity, offered)
+  local seats = {}
+  collect_seats(seats, items, offered)
+  give_all_back(ev, uh, seats, { [user] = quantity })
 end
 
 -- Ends a hold for good; it stays readable, and blocks its own token, until nobody can bring that token any more.
@@ -58,15 +75,20 @@ end
 -- Expires up to `limit` of the holds whose deadline is not after `up_to`. Answers how many.
 local function expire(ev, holds, uh, up_to, now, limit)
   local ids = redis.call('ZRANGEBYSCORE', holds, '-inf', up_to, 'LIMIT', 0, limit)
+  if not ids[1] then return 0 end
+  local seats, tickets = {}, {}
   for _, id in ipairs(ids) do
     local hold = ev .. ':h:' .. id
     local f = redis.call('HMGET', hold, 's', 'u', 'i', 'q', 'x', 'of')
     if f[1] == 'held' then
-      give_back(ev, uh, f[2], f[3], f[4], f[6])
+      collect_seats(seats, f[3], f[6])
+      tickets[f[2]] = (tickets[f[2]] or 0) + f[4]
       close(hold, 'expired', now, f[5])
     end
-    redis.call('ZREM', holds, id)
   end
+  give_all_back(ev, uh, seats, tickets)
+  -- They are the first in line: one search among all holds there are, rather than one for each.
+  redis.call('ZREMRANGEBYRANK', holds, 0, #ids - 1)
   return #ids
 end
 
