@@ -2,6 +2,8 @@
 
 use anyhow::Context as _;
 use domain::{config::Env, jobs::Pool};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use workers::Context;
 
 use crate::{shutdown, telemetry};
@@ -20,18 +22,66 @@ pub struct WorkerArgs {
     pub concurrency: Option<u16>,
 }
 
+/// How much less of a busy processor the threads of pools that give way get: a tenth of another thread's share.
+const NICENESS: i32 = 10;
+
 /// Runs until SIGTERM or SIGINT, then ends within 20 s: jobs that are not done by then are handed back. Fails
 /// when a pool cannot be kept running; whoever started the process is to start it again.
 pub async fn run(args: WorkerArgs, env: &Env) -> anyhow::Result<()> {
     let mut pools = if args.all { Pool::ALL.to_vec() } else { args.pools };
     pools.sort_unstable();
     pools.dedup();
-    let shutdown = shutdown::on_signal()?;
+    let stop = shutdown::on_signal()?;
     serve_metrics(env)?;
-    let ctx = Context::from_env(env).map_err(anyhow::Error::from_boxed)?;
-    workers::run(&pools, ctx, args.concurrency.map(usize::from), shutdown).await?;
+    let work = Work { env: env.clone(), concurrency: args.concurrency.map(usize::from), stop };
+    let (behind, ahead): (Vec<Pool>, Vec<Pool>) = pools.into_iter().partition(|pool| pool.gives_way());
+    let (ahead, behind) = tokio::join!(work.clone().run(ahead), work.run_behind(behind));
+    ahead.and(behind)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the pools of this process have in common.
+#[derive(Clone)]
+struct Work {
+    env: Env,
+    concurrency: Option<usize>,
+    stop: CancellationToken,
+}
+
+impl Work {
+    /// Runs these pools until they are told to stop. If they cannot be kept running, the others are told so too.
+    async fn run(self, pools: Vec<Pool>) -> anyhow::Result<()> {
+        if pools.is_empty() {
+            return Ok(());
+        }
+        let _others = self.stop.clone().drop_guard();
+        let ctx = Context::from_env(&self.env).map_err(anyhow::Error::from_boxed)?;
+        Ok(workers::run(&pools, ctx, self.concurrency, self.stop.clone()).await?)
+    }
+
+    /// The same in threads that give way to all others, and with connections of their own: what drives a connection
+    /// must not give way to those who wait for it.
+    async fn run_behind(self, pools: Vec<Pool>) -> anyhow::Result<()> {
+        if pools.is_empty() {
+            return Ok(());
+        }
+        let (tell, ended) = oneshot::channel();
+        let behind = move || -> anyhow::Result<()> {
+            // Of this thread, and of those that it starts.
+            rustix::process::nice(NICENESS)?;
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .thread_name("behind")
+                .build()?
+                .block_on(self.run(pools))
+        };
+        std::thread::Builder::new().name("behind".to_owned()).spawn(move || {
+            // Nobody listens any more when the process ends.
+            let _ = tell.send(behind());
+        })?;
+        ended.await.context("the pools behind panicked")?
+    }
 }
 
 /// Serves metrics where the environment says. The default address may be the API's already, on the same machine:

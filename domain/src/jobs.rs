@@ -40,6 +40,11 @@ impl Pool {
         Self::Upkeep,
     ];
 
+    /// Whether nobody waits for what it does: on a busy machine, it gives way to the pools of answers and seats.
+    pub const fn gives_way(self) -> bool {
+        matches!(self, Self::Email | Self::Analytics)
+    }
+
     /// The pool's one name.
     pub const fn name(self) -> &'static str {
         match self {

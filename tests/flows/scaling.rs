@@ -106,6 +106,39 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     panic!("not within a minute: {what}");
 }
 
+/// The names of a process's threads, with how nice each is.
+fn threads(id: u32) -> Vec<(String, i32)> {
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let of = |task: fs::DirEntry| {
+        // One may end while we look.
+        let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, fields) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((name.to_owned(), fields.split_whitespace().nth(16)?.parse().unwrap()))
+    };
+    tasks.filter_map(|task| of(task.ok()?)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mails_and_figures_give_way_to_what_somebody_waits_for() {
+    let app = TestApp::start().await;
+    let worker = Member::start(&app, &["worker", "--all"]);
+    let pools = async || {
+        let (mut redis, mut registered) = (app.redis.connect().await, Vec::new());
+        for pool in Pool::ALL {
+            let workers: u64 = redis.zcard(format!("evently:{pool}:workers")).await.unwrap();
+            registered.extend((workers == 1).then_some(pool));
+        }
+        registered
+    };
+    eventually("every pool works", async || pools().await == Pool::ALL).await;
+    let (behind, ahead): (Vec<_>, Vec<_>) =
+        threads(worker.id()).into_iter().partition(|(name, _)| name == "behind");
+    assert!(behind.len() > 1 && behind.iter().all(|(_, nice)| *nice == 10), "{behind:?}");
+    assert!(ahead.len() > 1 && ahead.iter().all(|(_, nice)| *nice == 0), "{ahead:?}");
+    worker.stop().await;
+    assert_eq!(pools().await, []);
+}
+
 /// Everybody buys a ticket.
 async fn sell(app: &TestApp, event: &TestEvent, crowd: &[String]) {
     let buy = async |token: &String| {
