@@ -43,6 +43,10 @@ enum Command {
     Bare,
 }
 
+/// Requests, jobs and mails are made of small pieces: with glibc's allocator, a tenth of the time went to it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     let env = Env::from_process();
