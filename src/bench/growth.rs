@@ -19,6 +19,9 @@ use super::{
 };
 
 /// The most that may be lost.
+///
+/// Just at a million, Redis is moving its tables of keys and of deadlines to ones of twice the size (2^20, 2^21), bit by
+/// bit, and looks into both meanwhile: ending holds, which touches the most keys, is then slower than with more in place.
 const WITHIN: f64 = 0.8;
 /// How many holds are ended at once, as the expiry pool does.
 const SWEEP: u32 = 500;
