@@ -69,44 +69,55 @@ mod tests {
 
     const CODE: &str = "7Q2K-9XWM-4TBD-H3VA";
 
+    /// How many pixels wide the image of a code is, and its pixels, row by row: whether each is dark.
+    fn pixels(code: &str) -> (usize, Vec<bool>) {
+        let image = png(code).unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&image)).read_info().unwrap();
+        let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut bytes).unwrap();
+        assert_eq!(info.width, info.height);
+        let side = info.width as usize;
+        let dark =
+            |at: usize| bytes[at / side * info.line_size + at % side / 8] & (0x80 >> (at % side % 8)) == 0;
+        (side, (0..side * side).map(dark).collect())
+    }
+
     #[test]
     fn png_shows_every_module_where_it_belongs() {
         let qr = encode(CODE).unwrap();
-        let image = png(CODE).unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(&image)).read_info().unwrap();
-        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-        let info = reader.next_frame(&mut pixels).unwrap();
-        let side = (qr.size + 8) * MODULE_PX;
-        assert_eq!((info.width as usize, info.height as usize), (side, side));
-        for y in 0..side {
-            for x in 0..side {
-                let dark = pixels[y * info.line_size + x / 8] & (0x80 >> (x % 8)) == 0;
-                assert_eq!(dark, is_dark(&qr, x / MODULE_PX, y / MODULE_PX), "{x},{y}");
-            }
+        let (side, dark) = pixels(CODE);
+        assert_eq!(side, (qr.size + 8) * MODULE_PX);
+        for (at, dark) in dark.into_iter().enumerate() {
+            let (x, y) = (at % side, at / side);
+            assert_eq!(dark, is_dark(&qr, x / MODULE_PX, y / MODULE_PX), "{x},{y}");
         }
+    }
+
+    #[test]
+    fn svg_shows_the_dark_modules_and_no_others() {
+        let (qr, svg) = (encode(CODE).unwrap(), svg(CODE).unwrap());
+        let modules = qr.size + 2 * QUIET_MODULES;
+        assert!(svg.starts_with(&format!("<svg viewBox=\"0 0 {modules} {modules}\"")), "{svg}");
+        let drawn: Vec<&str> = svg.split('M').skip(1).map(|m| m.split('h').next().unwrap()).collect();
+        let rows = (0..modules).flat_map(|y| (0..modules).map(move |x| (x, y)));
+        let dark = rows.filter(|(x, y)| is_dark(&qr, *x, *y)).map(|(x, y)| format!("{x},{y}"));
+        assert_eq!(drawn, dark.collect::<Vec<_>>());
     }
 
     #[test]
     fn images_are_the_same_every_time() {
         assert_eq!(png(CODE).unwrap(), png(CODE).unwrap());
         assert_eq!(svg(CODE).unwrap(), svg(CODE).unwrap());
-        assert!(svg(CODE).unwrap().starts_with("<svg "));
     }
 
     #[test]
     fn a_reader_reads_the_code() {
         for _ in 0..100 {
             let code = crate::bookings::codes::ticket_code();
-            let image = png(&code).unwrap();
-            let mut reader = png::Decoder::new(std::io::Cursor::new(&image)).read_info().unwrap();
-            let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-            let info = reader.next_frame(&mut pixels).unwrap();
-            let side = info.width as usize;
-            let mut seen = rqrr::PreparedImage::prepare_from_greyscale(side, side, |x, y| {
-                let dark = pixels[y * info.line_size + x / 8] & (0x80 >> (x % 8)) == 0;
-                if dark { 0 } else { 255 }
-            });
-            let grids = seen.detect_grids();
+            let (side, dark) = pixels(&code);
+            let shade = |x, y| if dark[y * side + x] { 0 } else { 255 };
+            let mut image = rqrr::PreparedImage::prepare_from_greyscale(side, side, shade);
+            let grids = image.detect_grids();
             assert_eq!(grids.len(), 1);
             assert_eq!(grids[0].decode().unwrap().1, code);
         }
