@@ -43,7 +43,7 @@ enum Command {
     Bare,
 }
 
-/// Requests, jobs and mails are made of small pieces: with glibc's allocator, a tenth of the time went to it.
+/// Requests, jobs and mails are made of small pieces: with glibc's allocator, a twelfth of the time went to it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

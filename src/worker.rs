@@ -68,8 +68,10 @@ impl Work {
         }
         let (tell, ended) = oneshot::channel();
         let behind = move || -> anyhow::Result<()> {
-            // Of this thread, and of those that it starts.
-            rustix::process::nice(NICENESS)?;
+            // Of this thread, and of those that it starts. Mails that do not give way are better than none.
+            if let Err(error) = rustix::process::nice(NICENESS) {
+                tracing::warn!(%error, "mails and figures do not give way");
+            }
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .thread_name("behind")
